@@ -1,0 +1,1 @@
+//! A faithful, scriptable stand-in for Stream Chat's export API.

@@ -1,0 +1,166 @@
+//! What went wrong, what it means to whoever runs chatlake, and what to do next.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::process::ExitCode;
+
+/// What a scheduler or a person does about an error. A kind exists only if someone acts differently on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A bug in chatlake: report it.
+    Internal,
+    /// The command, the configuration or the choice of lake is wrong: change it.
+    Usage,
+    /// The data does not fit: look at the rejects.
+    Data,
+    /// Stream failed some exports for good: what is missing is recorded and a later run fills it in.
+    ExportFailed,
+    /// The store does not honour conditional writes: choose another, or accept a single writer.
+    UnsafeStore,
+    /// Network, rate limits, storage or clock: run again unchanged.
+    Temporary,
+    /// Credentials or permissions: fix them.
+    Permission,
+    /// SIGINT: run again to go on.
+    Interrupted,
+    /// SIGTERM: run again to go on.
+    Terminated,
+}
+
+impl Kind {
+    /// The process exit code, part of the contract with schedulers.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Internal => 1,
+            Self::Usage => 2,
+            Self::Data => 65,
+            Self::ExportFailed => 69,
+            Self::UnsafeStore => 73,
+            Self::Temporary => 75,
+            Self::Permission => 77,
+            Self::Interrupted => 130,
+            Self::Terminated => 143,
+        }
+    }
+
+    /// Which of several causes decides the exit code: a retryable one first, since a retry may cure the rest as well.
+    pub fn weight(self) -> u8 {
+        match self {
+            Self::Interrupted | Self::Terminated => 9,
+            Self::Usage => 8,
+            Self::Temporary => 7,
+            Self::Permission => 6,
+            Self::UnsafeStore => 5,
+            Self::ExportFailed => 4,
+            Self::Data => 3,
+            Self::Internal => 2,
+        }
+    }
+}
+
+/// An error as a person reads it: what happened, why, and what to do next.
+#[derive(Debug)]
+pub struct Error {
+    kind: Kind,
+    message: String,
+    hint: Option<String>,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// What most of chatlake returns.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// An error of this kind. Messages are lower case, without a full stop, and never hold a secret or a signed URL.
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), hint: None, source: None }
+    }
+
+    /// Says what to do next: the command to type, the setting to change.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The cause, printed once by [`Error::report`].
+    #[must_use]
+    pub fn because(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// What to do about it.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The code to end the process with.
+    pub fn exit_code(&self) -> ExitCode {
+        ExitCode::from(self.kind.exit_code())
+    }
+
+    /// The message, each cause on the same line, and the hint on its own: what `main` prints.
+    pub fn report(&self) -> String {
+        let mut text = format!("error: {}", self.message);
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            let line = error.to_string();
+            if !text.ends_with(&line) {
+                text.push_str(": ");
+                text.push_str(&line);
+            }
+            cause = error.source();
+        }
+        if let Some(hint) = &self.hint {
+            text.push_str("\nhint: ");
+            text.push_str(hint);
+        }
+        text
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes_are_a_contract() {
+        let codes = [
+            Kind::Internal,
+            Kind::Usage,
+            Kind::Data,
+            Kind::ExportFailed,
+            Kind::UnsafeStore,
+            Kind::Temporary,
+            Kind::Permission,
+            Kind::Interrupted,
+            Kind::Terminated,
+        ]
+        .map(Kind::exit_code);
+        assert_eq!(codes, [1, 2, 65, 69, 73, 75, 77, 130, 143]);
+    }
+
+    #[test]
+    fn a_report_prints_each_cause_once_and_the_hint_last() {
+        let error = Error::new(Kind::Temporary, "cannot reach the lake")
+            .because(std::io::Error::other("connection refused"))
+            .hint("run the same command again");
+        assert_eq!(
+            error.report(),
+            "error: cannot reach the lake: connection refused\nhint: run the same command again"
+        );
+    }
+}
