@@ -180,7 +180,7 @@ pub fn spans(cells: &[Window], longest: SignedDuration) -> Vec<Vec<Window>> {
 
 /// The UTC date of an instant.
 pub fn utc_date(at: Timestamp) -> Date {
-    at.to_zoned(TimeZone::UTC).date()
+    at.to_zoned_datetime(TimeZone::UTC).date()
 }
 
 /// RFC 3339 with an offset, or a date, which means its midnight UTC. Finer digits than microseconds are cut.
@@ -189,7 +189,7 @@ pub fn parse_time(text: &str) -> Result<Timestamp, WindowError> {
     let at = match text.parse::<Timestamp>() {
         Ok(at) => at,
         Err(_) if text.len() == 10 => {
-            Date::from_str(text).and_then(|date| date.to_zoned(TimeZone::UTC)).map_err(|_| refused())?.timestamp()
+            Date::from_str(text).and_then(|date| date.to_zoned_datetime(TimeZone::UTC)).map_err(|_| refused())?.timestamp()
         }
         Err(_) => return Err(refused()),
     };
