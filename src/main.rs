@@ -1,1 +1,180 @@
-fn main() {}
+//! The command line of chatlake.
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use chatlake::cli::{Cli, Command, DemoArgs, LogFormat, Manners, Options, ProgressMode, SchemaArgs};
+use chatlake::error::{Error, Kind, Result};
+use chatlake::export::{self, Client, Credentials};
+use chatlake::lake::{Lake, store};
+use chatlake::progress::Progress;
+use chatlake::settings::Settings;
+use chatlake::sync::{Job, PlannedSpan, Run};
+use chatlake::{clock, demo, schema};
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let shown = cli.manners.progress == ProgressMode::Auto && !cli.manners.quiet && std::io::stderr().is_terminal();
+    let progress = Progress::new(shown);
+    log(&cli.manners, &progress);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return end(&Error::new(Kind::Temporary, "cannot start the runtime").because(error)),
+    };
+    let result = runtime.block_on(async {
+        tokio::select! {
+            result = run(&cli, &progress) => result,
+            error = interrupted() => Err(error),
+        }
+    });
+    progress.finish();
+    // Threads that still sort or encode have nothing to finish: what they wrote is not committed.
+    runtime.shutdown_background();
+    match result {
+        Ok(code) => code,
+        Err(error) => end(&error),
+    }
+}
+
+fn end(error: &Error) -> ExitCode {
+    // Nobody may be listening, which is no reason to fail differently.
+    let _ = writeln!(std::io::stderr(), "{}", error.report());
+    error.exit_code()
+}
+
+async fn run(cli: &Cli, progress: &Progress) -> Result<ExitCode> {
+    match &cli.command {
+        Command::Sync(sync) => job(Job::Sync, &sync.options, &sync.settings()?, &cli.manners, progress).await,
+        Command::Revisit(options) => job(Job::Revisit, options, &options.settings()?, &cli.manners, progress).await,
+        Command::Schema(args) => show_schema(args),
+        Command::Demo(DemoArgs { dir }) => {
+            let text = demo::run(dir, progress).await?;
+            print(&text)
+        }
+    }
+}
+
+async fn job(
+    job: Job,
+    options: &Options,
+    settings: &Settings,
+    manners: &Manners,
+    progress: &Progress,
+) -> Result<ExitCode> {
+    let credentials = Credentials::from_env(|name| std::env::var(name).ok())?;
+    let client_options =
+        export::Options { rate_share: options.rate_share, clock: clock::now, ..export::Options::default() };
+    let client = Client::new(credentials, &options.base_url, client_options)?;
+    let lake = Lake::open(&options.lake, &store::process_env()).await?;
+    let mut run = Run::new(&client, &lake, settings, progress);
+    if options.plan {
+        let spans = run.plan(job).await?;
+        progress.finish();
+        return print(&plan_text(&spans, manners.json));
+    }
+    let (summary, error) = run.execute(job).await;
+    let text = if manners.json { summary.to_json() } else { summary.to_text(lake.display_url()) };
+    if manners.json || error.as_ref().is_none_or(|error| error.kind() == Kind::ExportFailed) {
+        print(&text)?;
+    }
+    match error {
+        Some(error) => Err(error),
+        None if summary.messages() == 0 => Ok(ExitCode::from(options.empty_exit_code)),
+        None => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn plan_text(spans: &[PlannedSpan], json: bool) -> String {
+    if json {
+        return serde_json::json!({ "spans": spans }).to_string();
+    }
+    if spans.is_empty() {
+        return "nothing would be exported".to_owned();
+    }
+    let mut text = format!(
+        "{:<22} {:<22} {:>6} {:>9} {:>9} {:>9}\n",
+        "since", "until", "cells", "channels", "requests", "minutes"
+    );
+    for span in spans {
+        let PlannedSpan { since, until, cells, channels, requests, minutes, .. } = span;
+        text.push_str(&format!("{since:<22} {until:<22} {cells:>6} {channels:>9} {requests:>9} {minutes:>9.1}\n"));
+    }
+    let requests: u64 = spans.iter().map(|span| span.requests).sum();
+    let minutes: f64 = spans.iter().map(|span| span.minutes).sum();
+    text.push_str(&format!(
+        "{requests} requests, {minutes:.1} minutes at this share of the app's rate limit; nothing was exported"
+    ));
+    text
+}
+
+fn show_schema(args: &SchemaArgs) -> Result<ExitCode> {
+    let schemas = match &args.dataset {
+        None => schema::all().to_vec(),
+        Some(name) => vec![schema::find(name).ok_or_else(|| {
+            Error::new(Kind::Usage, format!("there is no dataset `{name}`"))
+                .hint(format!("the datasets are {}", schema::DATASETS.join(", ")))
+        })?],
+    };
+    let texts: Vec<String> = schemas.iter().map(|schema| schema.show(args.format)).collect();
+    print(&texts.join("\n"))
+}
+
+/// Results go to stdout, and to nothing else. A closed pipe is a reader that has seen enough.
+fn print(text: &str) -> Result<ExitCode> {
+    match writeln!(std::io::stdout(), "{}", text.trim_end()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Error::new(Kind::Temporary, "cannot print the result").because(error))
+        }
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn log(manners: &Manners, progress: &Progress) {
+    let level = match (manners.quiet, manners.verbose) {
+        (true, _) => "error",
+        (_, 0) => "warn",
+        (_, 1) => "info",
+        (_, 2) => "debug",
+        _ => "trace",
+    };
+    // HTTP libraries log URLs, and a signed URL is a secret: they never say more than warnings.
+    let directives = format!("warn,chatlake={level},simulator=warn");
+    let filter = EnvFilter::try_new(if manners.quiet { "error" } else { &directives }).unwrap_or_default();
+    let writer = progress.log_writer();
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(BoxMakeWriter::new(move || writer.clone()))
+        .with_ansi(std::io::stderr().is_terminal());
+    match manners.log_format {
+        LogFormat::Text => builder.with_target(false).init(),
+        LogFormat::Json => builder.json().flatten_event(true).init(),
+    }
+}
+
+#[cfg(unix)]
+async fn interrupted() -> Error {
+    use tokio::signal::unix::{SignalKind, signal};
+    let stopped = |kind, word: &str| {
+        Error::new(kind, format!("stopped by {word}"))
+            .hint("nothing half-done is visible; run the same command again to go on")
+    };
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => stopped(Kind::Interrupted, "SIGINT"),
+        _ = terminate.recv() => stopped(Kind::Terminated, "SIGTERM"),
+    }
+}
+
+#[cfg(not(unix))]
+async fn interrupted() -> Error {
+    match tokio::signal::ctrl_c().await {
+        Ok(()) => Error::new(Kind::Interrupted, "stopped by Ctrl-C").hint("run the same command again to go on"),
+        Err(_) => std::future::pending().await,
+    }
+}

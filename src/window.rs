@@ -126,6 +126,13 @@ pub struct Grid {
     step_us: i64,
 }
 
+impl Default for Grid {
+    /// Days.
+    fn default() -> Self {
+        Self { step_us: DAY_US }
+    }
+}
+
 impl Grid {
     /// A grid of this step, which must divide a day and be at least a minute.
     pub fn new(step: SignedDuration) -> Result<Self, WindowError> {
@@ -188,9 +195,10 @@ pub fn parse_time(text: &str) -> Result<Timestamp, WindowError> {
     let refused = || WindowError::Time(text.to_owned());
     let at = match text.parse::<Timestamp>() {
         Ok(at) => at,
-        Err(_) if text.len() == 10 => {
-            Date::from_str(text).and_then(|date| date.to_zoned_datetime(TimeZone::UTC)).map_err(|_| refused())?.timestamp()
-        }
+        Err(_) if text.len() == 10 => Date::from_str(text)
+            .and_then(|date| date.to_zoned_datetime(TimeZone::UTC))
+            .map_err(|_| refused())?
+            .timestamp(),
         Err(_) => return Err(refused()),
     };
     Ok(floor_us(at, 1))
@@ -260,10 +268,7 @@ mod tests {
     #[test]
     fn ranges_off_the_grid_keep_their_ends() {
         let cells = hours(24).cells(window("2026-01-01T05:00:00Z", "2026-01-02T01:00:00Z"));
-        assert_eq!(
-            cells,
-            [window("2026-01-01T05:00:00Z", "2026-01-02"), window("2026-01-02", "2026-01-02T01:00:00Z")]
-        );
+        assert_eq!(cells, [window("2026-01-01T05:00:00Z", "2026-01-02"), window("2026-01-02", "2026-01-02T01:00:00Z")]);
     }
 
     #[test]

@@ -1,0 +1,516 @@
+//! What can be typed, and what it comes to: flags and `CHATLAKE_*` variables into [`Settings`].
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use jiff::{SignedDuration, Timestamp};
+use parquet::basic::{Compression, ZstdLevel};
+
+use crate::error::{Error, Kind, Result};
+use crate::export::{ChannelRef, ExportOptions, ExportVersion, MAX_CHANNELS, Selection};
+use crate::parquet_file::FileOptions;
+use crate::plan::Rules;
+use crate::settings::{Settings, row_group_bytes, sort_bytes};
+use crate::window::{Grid, Window, parse_duration, parse_time};
+
+const AFTER_HELP: &str = "\
+Exit codes:
+  0 done (also: already done)        2 wrong usage, or another lake      65 the data does not fit
+  69 Stream failed some exports      73 store without conditional writes  75 temporary: run it again unchanged
+  77 credentials or permission      130/143 interrupted
+
+A first lake, without any account:  chatlake demo
+With yours:
+  export STREAM_API_KEY=... STREAM_API_SECRET=... CHATLAKE_LAKE=s3://bucket/chat AWS_REGION=us-east-1
+  chatlake sync --start 2026-01-01";
+
+/// Stream Chat conversations into a Parquet data lake, exactly once.
+#[derive(Debug, Parser)]
+#[command(name = "chatlake", version, after_help = AFTER_HELP, max_term_width = 110)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// How to talk about it.
+    #[command(flatten)]
+    pub manners: Manners,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Export what is new (or a range) and commit it to the lake
+    ///
+    /// With --since and --until: that range, and of it only what is not in the lake yet. Without: from where the last run ended
+    /// to now, in whole cells, and then the days that are due to be looked at again for edits and deletes.
+    Sync(Box<Sync>),
+    /// Export again the days that are due, so that edits, deletes and reactions arrive
+    ///
+    /// For schedulers that run `sync --since --until` every hour: run this beside it once a day.
+    Revisit(Box<Options>),
+    /// Show what analysts may rely on: datasets, columns, types, meaning
+    Schema(SchemaArgs),
+    /// Make a small lake from a simulated chat, and show what to do with it
+    Demo(DemoArgs),
+}
+
+/// Settings of every command.
+#[derive(Clone, Debug, Args)]
+pub struct Manners {
+    /// Print the result as one line of JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Form of the log on stderr
+    #[arg(long, global = true, env = "CHATLAKE_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+    /// Show progress on a terminal
+    #[arg(long, global = true, env = "CHATLAKE_PROGRESS", value_enum, default_value_t = ProgressMode::Auto)]
+    pub progress: ProgressMode,
+    /// Say more (-vv: much more)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// Say nothing but errors
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+}
+
+/// Form of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// When progress is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ProgressMode {
+    /// On a terminal.
+    Auto,
+    /// Not at all.
+    Never,
+}
+
+/// `chatlake sync`
+#[derive(Debug, Args)]
+pub struct Sync {
+    /// First instant of the range: a date, or RFC 3339 [default: where the last run ended]
+    #[arg(long, value_name = "TIME", env = "CHATLAKE_SINCE", requires = "until", value_parser = parse_time)]
+    pub since: Option<Timestamp>,
+    /// First instant after the range; waited for if it is younger than --settle
+    #[arg(long, value_name = "TIME", env = "CHATLAKE_UNTIL", requires = "since", value_parser = parse_time)]
+    pub until: Option<Timestamp>,
+    /// Where the first automatic sync of an empty lake begins
+    #[arg(long, value_name = "TIME", env = "CHATLAKE_START", value_parser = parse_time)]
+    pub start: Option<Timestamp>,
+    /// Export the range again although it is in the lake; it is widened to whole cells
+    #[arg(long, requires = "since")]
+    pub replace: bool,
+    /// What both commands take.
+    #[command(flatten)]
+    pub options: Options,
+}
+
+/// What `sync` and `revisit` have in common.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Where the lake is: s3://bucket/prefix, file:///folder or a path
+    #[arg(long, value_name = "URL", env = "CHATLAKE_LAKE")]
+    pub lake: String,
+    /// Show what would be exported, with requests and time, and do nothing
+    #[arg(long)]
+    pub plan: bool,
+    /// Where Stream's API is
+    #[arg(long, value_name = "URL", env = "STREAM_BASE_URL", default_value = crate::export::DEFAULT_BASE_URL)]
+    pub base_url: String,
+
+    /// Cell of the lake: 1d or a divisor of a day
+    #[arg(long, value_name = "DURATION", env = "CHATLAKE_WINDOW", default_value = "1d", value_parser = parse_duration, help_heading = "Time")]
+    pub window: SignedDuration,
+    /// How old the end of a range must be
+    #[arg(long, value_name = "DURATION", env = "CHATLAKE_SETTLE", default_value = "5m", value_parser = parse_duration, help_heading = "Time")]
+    pub settle: SignedDuration,
+    /// Ages at which a day is exported again, or `none`
+    #[arg(long, value_name = "AGES", env = "CHATLAKE_REVISIT", default_value = "1d,7d", value_parser = parse_ages, help_heading = "Time")]
+    pub revisit: Ages,
+    /// What happens to rows that are not delivered any more
+    #[arg(long, env = "CHATLAKE_ON_VANISH", value_enum, default_value_t = OnVanish::Keep, help_heading = "Time")]
+    pub on_vanish: OnVanish,
+
+    /// Only this channel (type:id); may be repeated
+    #[arg(
+        long,
+        value_name = "CID",
+        env = "CHATLAKE_CHANNEL",
+        value_delimiter = ',',
+        help_heading = "Selection (part of the lake's identity)"
+    )]
+    pub channel: Vec<String>,
+    /// Only the channels in this file, one to a line
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "CHATLAKE_CHANNELS_FILE",
+        help_heading = "Selection (part of the lake's identity)"
+    )]
+    pub channels_file: Option<PathBuf>,
+    /// Only channels of this type; may be repeated
+    #[arg(
+        long,
+        value_name = "TYPE",
+        env = "CHATLAKE_CHANNEL_TYPE",
+        value_delimiter = ',',
+        help_heading = "Selection (part of the lake's identity)"
+    )]
+    pub channel_type: Vec<String>,
+    /// Only channels that match this QueryChannels filter (JSON)
+    #[arg(
+        long,
+        value_name = "JSON",
+        env = "CHATLAKE_FILTER",
+        help_heading = "Selection (part of the lake's identity)"
+    )]
+    pub filter: Option<String>,
+    /// Export truncated messages too
+    #[arg(long, env = "CHATLAKE_INCLUDE_TRUNCATED_MESSAGES", help_heading = "Selection (part of the lake's identity)")]
+    pub include_truncated_messages: bool,
+    /// Export softly deleted channels too
+    #[arg(
+        long,
+        env = "CHATLAKE_INCLUDE_SOFT_DELETED_CHANNELS",
+        help_heading = "Selection (part of the lake's identity)"
+    )]
+    pub include_soft_deleted_channels: bool,
+    /// Blank the text of deleted messages
+    #[arg(long, env = "CHATLAKE_CLEAR_DELETED_MESSAGE_TEXT", help_heading = "Selection (part of the lake's identity)")]
+    pub clear_deleted_message_text: bool,
+    /// Ask for user records too
+    #[arg(long, env = "CHATLAKE_EXPORT_USERS", help_heading = "Selection (part of the lake's identity)")]
+    pub export_users: bool,
+
+    /// Partition folders of messages and reactions
+    #[arg(long, value_name = "COLUMNS", env = "CHATLAKE_PARTITION_BY", value_enum, default_value_t = PartitionBy::EventDate, help_heading = "Files")]
+    pub partition_by: PartitionBy,
+    /// zstd(1) to zstd(22), snappy or none
+    #[arg(long, value_name = "CODEC", env = "CHATLAKE_COMPRESSION", default_value = "zstd(1)", value_parser = parse_compression, help_heading = "Files")]
+    pub compression: Compression,
+    /// Encoded size at which a new file is begun
+    #[arg(long, value_name = "BYTES", env = "CHATLAKE_TARGET_FILE_SIZE", default_value = "256MiB", value_parser = parse_bytes, help_heading = "Files")]
+    pub target_file_size: u64,
+    /// Keep the JSON of each row in the column `raw`
+    #[arg(long, env = "CHATLAKE_KEEP_RAW", help_heading = "Files")]
+    pub keep_raw: bool,
+
+    /// Channels in one export request, at most 100; Stream documents 25
+    #[arg(
+        long,
+        value_name = "N",
+        env = "CHATLAKE_CHANNELS_PER_REQUEST",
+        default_value_t = 25,
+        help_heading = "Limits"
+    )]
+    pub channels_per_request: usize,
+    /// Exports that Stream works on at a time, at most 64
+    #[arg(
+        long,
+        value_name = "N",
+        env = "CHATLAKE_MAX_CONCURRENT_EXPORTS",
+        default_value_t = 16,
+        help_heading = "Limits"
+    )]
+    pub max_concurrent_exports: usize,
+    /// Share of the app's rate limits to use
+    #[arg(long, value_name = "0..1", env = "CHATLAKE_RATE_SHARE", default_value_t = 0.5, help_heading = "Limits")]
+    pub rate_share: f64,
+    /// How long Stream may work on one export
+    #[arg(long, value_name = "DURATION", env = "CHATLAKE_TASK_DEADLINE", default_value = "24h", value_parser = parse_duration, help_heading = "Limits")]
+    pub task_deadline: SignedDuration,
+    /// Memory for sorting, writing and uploading
+    #[arg(long, value_name = "BYTES", env = "CHATLAKE_MEMORY_LIMIT", default_value = "256MiB", value_parser = parse_bytes, help_heading = "Limits")]
+    pub memory_limit: u64,
+    /// Where to spill what does not fit [default: the system's]
+    #[arg(long, value_name = "FOLDER", env = "CHATLAKE_TEMP_DIR", help_heading = "Limits")]
+    pub temp_dir: Option<PathBuf>,
+    /// Lines that may go to quarantine before a span is refused [default: 10, or 0.1% if that is more]
+    #[arg(long, value_name = "N", env = "CHATLAKE_MAX_REJECTED", help_heading = "Limits")]
+    pub max_rejected: Option<u64>,
+    /// Commit a range without messages although Stream says that its channels had some
+    #[arg(long, env = "CHATLAKE_ACCEPT_EMPTY", help_heading = "Limits")]
+    pub accept_empty: bool,
+    /// Exit code for "no new messages" (Airflow: 99 means skipped)
+    #[arg(long, value_name = "N", env = "CHATLAKE_EMPTY_EXIT_CODE", default_value_t = 0, help_heading = "Limits")]
+    pub empty_exit_code: u8,
+    /// Accept a store that ignores conditional writes: safe only if no two runs ever overlap
+    #[arg(long, env = "CHATLAKE_SINGLE_WRITER", help_heading = "Limits")]
+    pub single_writer: bool,
+}
+
+/// `chatlake schema`
+#[derive(Debug, Args)]
+pub struct SchemaArgs {
+    /// One dataset [default: all]
+    pub dataset: Option<String>,
+    /// How to show it
+    #[arg(long, value_enum, default_value_t = SchemaFormat::Table)]
+    pub format: SchemaFormat,
+}
+
+/// How a schema is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SchemaFormat {
+    /// For people.
+    Table,
+    /// As in `schemas/`.
+    Json,
+    /// Arrow types.
+    Arrow,
+}
+
+/// `chatlake demo`
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// A folder that does not exist yet, or is empty
+    #[arg(default_value = "chatlake-demo")]
+    pub dir: PathBuf,
+}
+
+/// What happens to rows that are not delivered any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OnVanish {
+    /// They stay, with `_vanished_at`.
+    Keep,
+    /// They are dropped.
+    Remove,
+}
+
+/// Partition folders of messages and reactions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PartitionBy {
+    /// By day.
+    #[value(name = "event_date")]
+    EventDate,
+    /// By day and channel type.
+    #[value(name = "event_date,channel_type")]
+    ChannelType,
+}
+
+/// Ages of a day.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ages(pub Vec<SignedDuration>);
+
+fn parse_ages(text: &str) -> std::result::Result<Ages, String> {
+    if text == "none" {
+        return Ok(Ages(Vec::new()));
+    }
+    let ages = text.split(',').map(|age| parse_duration(age.trim()).map_err(|error| error.to_string()));
+    ages.collect::<std::result::Result<_, _>>().map(Ages)
+}
+
+fn parse_bytes(text: &str) -> std::result::Result<u64, String> {
+    let refused = || format!("`{text}` is no size: use a number and a unit (96MiB, 1GiB, 500MB)");
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit: u64 = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "kb" => 1_000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        _ => return Err(refused()),
+    };
+    let number: u64 = digits.trim().parse().map_err(|_| refused())?;
+    number.checked_mul(unit).ok_or_else(refused)
+}
+
+fn parse_compression(text: &str) -> std::result::Result<Compression, String> {
+    let level = text.strip_prefix("zstd(").and_then(|rest| rest.strip_suffix(')'));
+    match (text, level) {
+        ("none", _) => Ok(Compression::UNCOMPRESSED),
+        ("snappy", _) => Ok(Compression::SNAPPY),
+        ("zstd", _) => Ok(Compression::ZSTD(ZstdLevel::default())),
+        (_, Some(level)) => {
+            let refused = || format!("`{level}` is no level of zstd: use 1 to 22");
+            let level = level.parse().ok().filter(|level| (1..=22).contains(level)).ok_or_else(refused)?;
+            ZstdLevel::try_new(level).map(Compression::ZSTD).map_err(|error| error.to_string())
+        }
+        _ => Err(format!("`{text}` is no codec: use zstd(1) to zstd(22), snappy or none")),
+    }
+}
+
+impl Sync {
+    /// The settings that these flags come to.
+    pub fn settings(&self) -> Result<Settings> {
+        let mut settings = self.options.settings()?;
+        settings.range = match (self.since, self.until) {
+            (Some(since), Some(until)) => Some(Window::new(since, until).map_err(|error| {
+                usage(error.to_string()).hint(
+                    "--since must be before --until; a scheduler that passes an empty interval needs one with a length",
+                )
+            })?),
+            _ => None,
+        };
+        if settings.range.is_some() && self.start.is_some() {
+            return Err(
+                usage("--start is for automatic mode, --since and --until are a range").hint("leave out one of them")
+            );
+        }
+        settings.start = self.start;
+        settings.replace = self.replace;
+        Ok(settings)
+    }
+}
+
+impl Options {
+    /// The settings that these flags come to.
+    pub fn settings(&self) -> Result<Settings> {
+        let grid = Grid::new(self.window).map_err(|error| usage(error.to_string()))?;
+        within("--channels-per-request", self.channels_per_request, 1, MAX_CHANNELS)?;
+        within("--max-concurrent-exports", self.max_concurrent_exports, 1, 64)?;
+        if !(self.rate_share > 0.0 && self.rate_share <= 1.0) {
+            return Err(usage(format!("--rate-share is {}, not more than 0 and at most 1", self.rate_share)));
+        }
+        if self.memory_limit < 64 << 20 {
+            return Err(usage(format!("--memory-limit is {} bytes: at least 64MiB are needed", self.memory_limit)));
+        }
+        let memory = usize::try_from(self.memory_limit).unwrap_or(usize::MAX);
+        let defaults = Settings::default();
+        Ok(Settings {
+            rules: Rules { grid, settle: self.settle, revisit: self.revisit.0.clone(), ..defaults.rules },
+            removes_vanished: self.on_vanish == OnVanish::Remove,
+            selection: self.selection()?,
+            export: ExportOptions {
+                include_truncated_messages: self.include_truncated_messages,
+                include_soft_deleted_channels: self.include_soft_deleted_channels,
+                clear_deleted_message_text: self.clear_deleted_message_text,
+                export_users: self.export_users,
+                version: ExportVersion::V2,
+            },
+            channels_per_request: self.channels_per_request,
+            max_concurrent_exports: self.max_concurrent_exports,
+            task_deadline: self.task_deadline,
+            by_channel_type: self.partition_by == PartitionBy::ChannelType,
+            file: FileOptions {
+                compression: self.compression,
+                target_file_bytes: self.target_file_size.max(1 << 20),
+                row_group_bytes: row_group_bytes(memory),
+                ..FileOptions::default()
+            },
+            sort_bytes: sort_bytes(memory),
+            temp_dir: self.temp_dir.clone(),
+            max_rejected: self.max_rejected,
+            keep_raw: self.keep_raw,
+            accept_empty: self.accept_empty,
+            single_writer: self.single_writer,
+            range: None,
+            start: None,
+            replace: false,
+        })
+    }
+
+    fn selection(&self) -> Result<Selection> {
+        let mut cids = self.channel.clone();
+        if let Some(path) = &self.channels_file {
+            let text = std::fs::read_to_string(path)
+                .map_err(|error| usage(format!("cannot read --channels-file {}", path.display())).because(error))?;
+            cids.extend(
+                text.lines()
+                    .map(str::trim)
+                    .filter(|line| !line.is_empty() && !line.starts_with('#'))
+                    .map(str::to_owned),
+            );
+            if cids.is_empty() {
+                return Err(usage(format!("--channels-file {} names no channel", path.display())));
+            }
+        }
+        if let Some(cid) = cids.iter().find(|cid| ChannelRef::from_cid(cid).is_none()) {
+            return Err(usage(format!("`{cid}` is no channel")).hint("write type:id, such as messaging:general"));
+        }
+        let filter = match &self.filter {
+            None => None,
+            Some(text) => Some(serde_json::from_str(text).map_err(|error| {
+                usage("--filter is no JSON object")
+                    .because(error)
+                    .hint(r#"write it as in QueryChannels: {"team":"blue"}"#)
+            })?),
+        };
+        if !cids.is_empty() && (filter.is_some() || !self.channel_type.is_empty()) {
+            return Err(usage("--channel names the channels, so --channel-type and --filter would do nothing")
+                .hint("leave out one of them"));
+        }
+        Ok(Selection { cids, channel_types: self.channel_type.clone(), filter })
+    }
+}
+
+fn within(name: &str, value: usize, least: usize, most: usize) -> Result<()> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    Err(usage(format!("{name} is {value}, not {least} to {most}")))
+}
+
+fn usage(message: impl Into<String>) -> Error {
+    Error::new(Kind::Usage, message)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_and_codecs_are_read() {
+        assert_eq!(parse_bytes("96MiB"), Ok(96 << 20));
+        assert_eq!(parse_bytes("500mb"), Ok(500_000_000));
+        assert_eq!(parse_bytes("7"), Ok(7));
+        for bad in ["", "MiB", "1.5GiB", "9TB", "99999999999999999999", "99999999999GiB"] {
+            assert!(parse_bytes(bad).is_err(), "{bad}");
+        }
+        assert_eq!(parse_compression("none"), Ok(Compression::UNCOMPRESSED));
+        assert!(parse_compression("zstd(3)").is_ok());
+        for bad in ["zstd(0)", "zstd(23)", "lzma", "zstd(x)"] {
+            assert!(parse_compression(bad).is_err(), "{bad}");
+        }
+        assert_eq!(parse_ages("none"), Ok(Ages(vec![])));
+        assert_eq!(parse_ages("1d, 7d").unwrap().0.len(), 2);
+    }
+
+    fn settings(flags: &[&str]) -> Result<Settings> {
+        let typed = ["chatlake", "sync", "--lake", "x"].iter().chain(flags);
+        match Cli::try_parse_from(typed).map(|cli| cli.command) {
+            Ok(Command::Sync(sync)) => sync.settings(),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => Err(usage(error.to_string())),
+        }
+    }
+
+    #[test]
+    fn nonsense_is_refused_with_a_reason() {
+        for (flags, part) in [
+            (&["--since", "2026-01-02", "--until", "2026-01-01"][..], "is not before"),
+            (&["--since", "2026-01-02", "--until", "2026-01-02"], "is not before"),
+            (&["--since", "2026-01-02"], "--until"),
+            (&["--since", "soon", "--until", "2026-01-01"], "no point in time"),
+            (&["--window", "5h"], "does not divide a day"),
+            (&["--channel", "general"], "is no channel"),
+            (&["--channel", "a:b", "--channel-type", "a"], "would do nothing"),
+            (&["--filter", "[]"], "no JSON object"),
+            (&["--rate-share", "0"], "--rate-share"),
+            (&["--channels-per-request", "101"], "not 1 to 100"),
+            (&["--memory-limit", "1MiB"], "at least 64MiB"),
+            (&["--start", "2026-01-01", "--since", "2026-01-01", "--until", "2026-01-02"], "automatic mode"),
+        ] {
+            let error = settings(flags).err().unwrap_or_else(|| panic!("{flags:?} was accepted"));
+            assert!(error.report().contains(part), "{flags:?}: {}", error.report());
+            assert_eq!(error.kind(), Kind::Usage);
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! The local clock. Everything that asks for the time asks here, so that tests and the demo can let days pass.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use jiff::{SignedDuration, Timestamp};
+
+/// Seconds to add to the clock of this machine; for tests that let days pass.
+pub const OFFSET_VARIABLE: &str = "CHATLAKE_CLOCK_OFFSET_SECONDS";
+
+/// The local time.
+pub fn now() -> Timestamp {
+    let offset = SignedDuration::from_secs(offset().load(Ordering::Relaxed));
+    Timestamp::now().saturating_add(offset).unwrap_or(Timestamp::MAX)
+}
+
+/// Lets time pass at once.
+pub fn advance(seconds: i64) {
+    offset().fetch_add(seconds, Ordering::Relaxed);
+}
+
+fn offset() -> &'static AtomicI64 {
+    static OFFSET: OnceLock<AtomicI64> = OnceLock::new();
+    OFFSET.get_or_init(|| {
+        let seconds = std::env::var(OFFSET_VARIABLE).ok().and_then(|text| text.parse().ok());
+        AtomicI64::new(seconds.unwrap_or(0))
+    })
+}

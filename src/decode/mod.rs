@@ -1,0 +1,581 @@
+//! Lines into rows: what a line is, where it belongs, and its values straight into Arrow columns.
+//!
+//! A [`Decoder`] takes the lines of one export task and yields record batches of every dataset. It holds no tree and no
+//! text of a row: a line is scanned once for its keys, and each value goes from its bytes to its column. What cannot be
+//! used becomes a row of `quarantine`, with the reason and the line itself.
+
+mod column;
+mod context;
+mod object;
+mod plan;
+mod route;
+mod scan;
+mod spool;
+mod table;
+mod value;
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io;
+use std::sync::{Arc, LazyLock};
+
+use arrow::array::RecordBatch;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use jiff::Timestamp;
+use sonic_rs::LazyValue;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
+
+use self::context::{Reject, Surroundings};
+use self::object::{Row, missing, text_of, time_of};
+use self::plan::{Plan, SlotSet};
+pub use self::route::{NO_CELL, Route, Routes};
+use self::scan::{Scan, elements, lookup, within_depth};
+use self::spool::Spool;
+pub use self::table::{HIDDEN_COLUMNS, hidden_schema};
+use self::table::{Place, Table};
+use crate::envelope::{Kind, Shape, classify};
+use crate::ndjson::Line;
+
+/// Deeper lines are quarantined: custom data is 5 KB at most, so this is far beyond any real one.
+const MAX_DEPTH: usize = 256;
+
+/// Hashes of objects seen, beyond which the memory of them starts anew.
+const MAX_SEEN: usize = 1 << 16;
+
+/// Reactions that a message embeds at most; at this many, there may be more.
+const EMBEDDED_REACTIONS: usize = 10;
+
+const MESSAGES: usize = 0;
+const REACTIONS: usize = 1;
+const QUARANTINE: usize = 7;
+
+static PLAN: LazyLock<Arc<Plan>> = LazyLock::new(|| Arc::new(Plan::new()));
+
+/// What was asked for, which tells what to expect.
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// The export task.
+    pub task_id: String,
+    /// When Stream made it.
+    pub exported_at: Timestamp,
+    /// The channels it was asked for; none when nobody asked (files on disk).
+    pub channels: Option<Arc<HashSet<String>>>,
+    /// The cells of the span.
+    pub routes: Arc<Routes>,
+    /// Whether rows keep the JSON they came from.
+    pub keep_raw: bool,
+}
+
+/// What the lines of a task turned out to be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Entities by kind, embedded ones not counted.
+    pub lines: BTreeMap<&'static str, u64>,
+    /// Lines and objects that are broken or lack what identifies them, or that nobody asked for.
+    pub rejected: u64,
+    /// Rejects by reason.
+    pub reasons: BTreeMap<&'static str, u64>,
+    /// Where the first reject stands: task, line and reason.
+    pub first_reject: Option<String>,
+    /// Lines of no known kind, by the kind that they say they are.
+    pub unclassified: BTreeMap<String, u64>,
+    /// Messages outside the span.
+    pub out_of_window: u64,
+    /// Those of them that were updated inside it.
+    pub out_of_window_updated_inside: u64,
+    /// Messages in the margin, which belong to the neighbouring cells.
+    pub margin: u64,
+    /// Values kept in `_rescued`.
+    pub rescued: u64,
+    /// Keys that came twice in one object.
+    pub duplicate_keys: u64,
+    /// Messages that have more reactions than they embed.
+    pub cut_reactions: HashSet<u64>,
+    /// Channels of which anything came.
+    pub channels_returned: HashSet<String>,
+}
+
+impl Tally {
+    /// Messages recognised, wherever they went.
+    pub fn messages(&self) -> u64 {
+        self.lines.get(Kind::Message.dataset()).copied().unwrap_or(0)
+    }
+
+    /// Adds what another task's lines were.
+    pub fn add(&mut self, other: Self) {
+        for (kind, lines) in other.lines {
+            *self.lines.entry(kind).or_default() += lines;
+        }
+        for (kind, lines) in other.unclassified {
+            *self.unclassified.entry(kind).or_default() += lines;
+        }
+        for (reason, lines) in other.reasons {
+            *self.reasons.entry(reason).or_default() += lines;
+        }
+        self.first_reject = self.first_reject.take().or(other.first_reject);
+        self.rejected += other.rejected;
+        self.out_of_window += other.out_of_window;
+        self.out_of_window_updated_inside += other.out_of_window_updated_inside;
+        self.margin += other.margin;
+        self.rescued += other.rescued;
+        self.duplicate_keys += other.duplicate_keys;
+        self.cut_reactions.extend(other.cut_reactions);
+        self.channels_returned.extend(other.channels_returned);
+    }
+}
+
+/// The identity of a message in [`Tally::cut_reactions`].
+pub fn message_key(message_id: &str) -> u64 {
+    xxh3_64(message_id.as_bytes())
+}
+
+/// Turns the lines of one task into record batches, each with its dataset's place in [`crate::schema::DATASETS`].
+pub struct Decoder {
+    plan: Arc<Plan>,
+    task: Arc<Task>,
+    tables: Vec<Table>,
+    row: Row,
+    seen: HashSet<u128>,
+    /// When each message of this task was created, and in which channel: reactions on lines of their own need it.
+    messages: HashMap<u64, (i64, u32)>,
+    cids: Vec<String>,
+    cid_numbers: HashMap<String, u32>,
+    waiting: Spool,
+    tally: Tally,
+    ready: Vec<(usize, RecordBatch)>,
+}
+
+/// Where an object stands in the file.
+#[derive(Clone, Copy, Default)]
+struct At {
+    number: u64,
+    offset: u64,
+}
+
+impl Decoder {
+    /// A decoder for the lines of `task`.
+    pub fn new(task: Task) -> Self {
+        let plan = Arc::clone(&PLAN);
+        let tables = crate::schema::all().iter().map(|schema| Table::new(schema)).collect();
+        Self {
+            plan,
+            task: Arc::new(task),
+            tables,
+            row: Row::default(),
+            seen: HashSet::new(),
+            messages: HashMap::new(),
+            cids: Vec::new(),
+            cid_numbers: HashMap::new(),
+            waiting: Spool::default(),
+            tally: Tally::default(),
+            ready: Vec::new(),
+        }
+    }
+
+    /// Takes one line. The only error is that of a full temporary disk.
+    pub fn line(&mut self, line: Line<'_>) -> io::Result<()> {
+        let at = At { number: line.number, offset: line.offset };
+        if line.is_too_long() {
+            let detail = format!("{} bytes; only its beginning is kept", line.length);
+            self.reject_bytes(at, line, "line_too_long", &detail);
+            return Ok(());
+        }
+        let text = match std::str::from_utf8(line.bytes) {
+            Ok(text) => text,
+            Err(error) => {
+                self.reject_bytes(at, line, "not_utf8", &error.to_string());
+                return Ok(());
+            }
+        };
+        if !within_depth(text, MAX_DEPTH) {
+            self.reject(at, "too_deep", &format!("more than {MAX_DEPTH} levels"), text, None);
+            return Ok(());
+        }
+        match sonic_rs::from_str::<LazyValue<'_>>(text) {
+            Ok(value) => self.shape(value, at),
+            Err(error) => {
+                let detail = error.to_string();
+                self.reject(at, "not_json", detail.lines().next().unwrap_or_default(), text, None);
+                Ok(())
+            }
+        }
+    }
+
+    /// Batches that are full.
+    pub fn take_ready(&mut self) -> Vec<(usize, RecordBatch)> {
+        std::mem::take(&mut self.ready)
+    }
+
+    /// The end of the file: what is left, and what the lines were.
+    pub fn finish(mut self) -> io::Result<(Vec<(usize, RecordBatch)>, Tally)> {
+        let mut waiting = std::mem::take(&mut self.waiting);
+        waiting.drain(|number, offset, text| {
+            if let Ok(value) = sonic_rs::from_str::<LazyValue<'_>>(text) {
+                self.reaction(value, At { number, offset }, true)?;
+            }
+            Ok(())
+        })?;
+        for (index, table) in self.tables.iter_mut().enumerate() {
+            if let Some(batch) = table.take_batch() {
+                self.ready.push((index, batch));
+            }
+        }
+        Ok((self.ready, self.tally))
+    }
+
+    fn shape(&mut self, value: LazyValue<'_>, at: At) -> io::Result<()> {
+        let raw = value.clone();
+        match classify(value) {
+            Shape::Entity(kind, object) => self.entity(kind, object, None, at),
+            Shape::Many(values) => values.into_iter().try_for_each(|value| self.shape(value, at)),
+            Shape::Element(element) => {
+                let cid = element.channel.as_ref().and_then(|channel| self.cid_of_channel(channel));
+                if let Some(channel) = element.channel {
+                    self.entity(Kind::Channel, channel, None, at)?;
+                }
+                for (kind, list) in element.lists {
+                    for object in elements(&list).unwrap_or_default() {
+                        self.entity(kind, object, cid.as_deref(), at)?;
+                    }
+                }
+                for (key, value) in element.rest {
+                    let kind = format!("element.{key}");
+                    self.unclassified(at, &kind, value.as_raw_str());
+                }
+                Ok(())
+            }
+            Shape::Unknown(kind) => {
+                self.unclassified(at, kind.as_deref().unwrap_or("unknown"), raw.as_raw_str());
+                Ok(())
+            }
+        }
+    }
+
+    fn cid_of_channel(&self, channel: &LazyValue<'_>) -> Option<String> {
+        let text = |key| lookup(channel, key).and_then(|value| value::text(&value).map(Cow::into_owned));
+        text("cid").or_else(|| Some(format!("{}:{}", text("type")?, text("id")?)))
+    }
+
+    fn entity(&mut self, kind: Kind, object: LazyValue<'_>, cid: Option<&str>, at: At) -> io::Result<()> {
+        *self.tally.lines.entry(kind.dataset()).or_default() += 1;
+        match kind {
+            Kind::Message => {
+                self.message(object, cid, at);
+                Ok(())
+            }
+            Kind::Reaction => self.reaction(object, at, false),
+            kind => {
+                self.snapshot(kind, object, cid, at);
+                Ok(())
+            }
+        }
+    }
+
+    fn message(&mut self, object: LazyValue<'_>, cid: Option<&str>, at: At) {
+        let raw = object.clone();
+        let raw = raw.as_raw_str();
+        let plan = Arc::clone(&self.plan);
+        let columns = &plan.tables[MESSAGES].object;
+        let Some(scan) = Scan::of(&columns.keys, object) else {
+            return self.reject(at, "not_an_object", "a message should be one", raw, Some("messages"));
+        };
+        let task = Arc::clone(&self.task);
+        let around = Surroundings { cid, raw: task.keep_raw.then_some(raw), ..task.surroundings() };
+        if let Some(column) = missing(columns, &scan, &around) {
+            let detail = format!("no `{column}`");
+            return self.reject(at, "missing_field", &detail, raw, Some("messages"));
+        }
+        let column = |name: &str| columns.columns.iter().find(|column| column.name == name);
+        let text = |name: &str| column(name).and_then(|column| text_of(column, &scan, &around));
+        let time = |name: &str| column(name).and_then(|column| time_of(column, &scan));
+        let (Some(id), Some(cid), Some(created_at_us)) = (text("id"), text("cid"), time("created_at")) else { return };
+        if task.channels.as_ref().is_some_and(|channels| !channels.contains(cid.as_ref())) {
+            return self.reject(at, "channel_not_asked_for", &cid, raw, Some("messages"));
+        }
+        if !self.tally.channels_returned.contains(cid.as_ref()) {
+            self.tally.channels_returned.insert(cid.clone().into_owned());
+        }
+        let cid_number = self.number_of(&cid);
+        self.messages.insert(message_key(&id), (created_at_us, cid_number));
+        let cell = match task.routes.route(created_at_us) {
+            Route::Cell(cell) => cell,
+            Route::Margin => {
+                self.tally.margin += 1;
+                return;
+            }
+            Route::Outside => {
+                self.tally.out_of_window += 1;
+                let updated_inside = time("updated_at").is_some_and(|at_us| task.routes.is_near(at_us));
+                self.tally.out_of_window_updated_inside += u64::from(updated_inside);
+                let reject = Reject { created_at_us: Some(created_at_us), ..at.reject("out_of_window", raw) };
+                return self.quarantine(&Reject { kind: Some("messages"), ..reject }, Some(&cid));
+            }
+        };
+        if let Some(column) = columns.keys.find("latest_reactions")
+            && let Some(reactions) = scan.present(column)
+            && elements(reactions).is_some_and(|reactions| reactions.len() >= EMBEDDED_REACTIONS)
+        {
+            self.tally.cut_reactions.insert(message_key(&id));
+        }
+        let place = Place { cell, partition: task.routes.partition(cell, Some(&cid)) };
+        let children = Surroundings {
+            cid: Some(&cid),
+            message_id: Some(&id),
+            message_created_at_us: Some(created_at_us),
+            ..task.surroundings()
+        };
+        self.append(MESSAGES, &scan, &around, &children, &place, raw.len());
+    }
+
+    /// A reaction on a line of its own. Until its message is known, it waits; at the end of the file it waits no more.
+    fn reaction(&mut self, object: LazyValue<'_>, at: At, is_last_chance: bool) -> io::Result<()> {
+        let raw = object.clone();
+        let raw = raw.as_raw_str();
+        let message_id = lookup(&object, "message_id").and_then(|value| value::text(&value).map(Cow::into_owned));
+        let Some(message_id) = message_id else {
+            self.reject(at, "missing_field", "no `message_id`", raw, Some("reactions"));
+            return Ok(());
+        };
+        let Some((created_at_us, cid)) = self.messages.get(&message_key(&message_id)).copied() else {
+            if is_last_chance {
+                self.reject(at, "unknown_message", &message_id, raw, Some("reactions"));
+                return Ok(());
+            }
+            return self.waiting.push(at.number, at.offset, raw);
+        };
+        let cid = self.cids[cid as usize].clone();
+        let task = Arc::clone(&self.task);
+        let Route::Cell(cell) = task.routes.route(created_at_us) else { return Ok(()) };
+        let place = Place { cell, partition: task.routes.partition(cell, Some(&cid)) };
+        let around = Surroundings {
+            cid: Some(&cid),
+            message_id: Some(&message_id),
+            message_created_at_us: Some(created_at_us),
+            ..task.surroundings()
+        };
+        if let Err(detail) = self.row(REACTIONS, object, &around, &place) {
+            self.reject(at, "missing_field", &detail, raw, Some("reactions"));
+        }
+        Ok(())
+    }
+
+    fn snapshot(&mut self, kind: Kind, object: LazyValue<'_>, cid: Option<&str>, at: At) {
+        let raw = object.clone();
+        let raw = raw.as_raw_str();
+        let table = dataset_index(kind);
+        let task = Arc::clone(&self.task);
+        let around = Surroundings { cid, ..task.surroundings() };
+        if let Some(cid) = self.foreign_channel(kind, &object, cid) {
+            return self.reject(at, "channel_not_asked_for", &cid, raw, Some(kind.dataset()));
+        }
+        let place = Place { cell: NO_CELL, partition: task.routes.partition(NO_CELL, None) };
+        if let Err(detail) = self.row(table, object, &around, &place) {
+            self.reject(at, "missing_field", &detail, raw, Some(kind.dataset()));
+        }
+    }
+
+    /// The channel of a line, if it was not asked for.
+    fn foreign_channel(&mut self, kind: Kind, object: &LazyValue<'_>, cid: Option<&str>) -> Option<String> {
+        let cid = match kind {
+            Kind::Channel => self.cid_of_channel(object)?,
+            Kind::Member | Kind::Read => {
+                let text = |key| lookup(object, key).and_then(|value| value::text(&value).map(Cow::into_owned));
+                text("cid")
+                    .or_else(|| Some(format!("{}:{}", text("channel_type")?, text("channel_id")?)))
+                    .or_else(|| cid.map(str::to_owned))?
+            }
+            _ => return None,
+        };
+        if self.task.channels.as_ref().is_some_and(|channels| !channels.contains(&cid)) {
+            return Some(cid);
+        }
+        self.tally.channels_returned.insert(cid);
+        None
+    }
+
+    /// Scans an object and appends it to a table. The error says what it lacks.
+    fn row(
+        &mut self,
+        table: usize,
+        object: LazyValue<'_>,
+        around: &Surroundings<'_>,
+        place: &Place,
+    ) -> Result<(), String> {
+        let raw = object.clone();
+        let raw = raw.as_raw_str();
+        let plan = Arc::clone(&self.plan);
+        if plan.tables[table].context_free {
+            // The same user stands in every message it wrote.
+            if self.seen.len() >= MAX_SEEN {
+                self.seen.clear();
+            }
+            if !self.seen.insert(xxh3_128(raw.as_bytes()) ^ table as u128) {
+                return Ok(());
+            }
+        }
+        let columns = &plan.tables[table].object;
+        let Some(scan) = Scan::of(&columns.keys, object) else { return Err("not an object".to_owned()) };
+        let around = Surroundings { raw: self.task.keep_raw.then_some(raw), ..*around };
+        if let Some(column) = missing(columns, &scan, &around) {
+            return Err(format!("no `{column}`"));
+        }
+        let cid = columns
+            .columns
+            .iter()
+            .find(|column| column.name == "cid")
+            .and_then(|column| text_of(column, &scan, &around));
+        let children = Surroundings { cid: cid.as_deref(), raw: None, ..around };
+        self.append(table, &scan, &around, &children, place, raw.len());
+        Ok(())
+    }
+
+    /// Appends a scanned object: first what it embeds, so that it keeps what did not fit elsewhere.
+    fn append(
+        &mut self,
+        table: usize,
+        scan: &Scan<'_>,
+        around: &Surroundings<'_>,
+        children: &Surroundings<'_>,
+        place: &Place,
+        bytes: usize,
+    ) {
+        let plan = Arc::clone(&self.plan);
+        let consumed = self.embedded(&plan, table, scan, children, place);
+        let mut row = std::mem::take(&mut self.row);
+        row.clear();
+        self.tables[table].append(&plan.tables[table].object, scan, around, consumed, place, bytes, &mut row);
+        self.tally.rescued += row.misfits.len() as u64;
+        self.tally.duplicate_keys += row.duplicate_keys + scan.duplicate_keys;
+        self.row = row;
+        if self.tables[table].is_full()
+            && let Some(batch) = self.tables[table].take_batch()
+        {
+            self.ready.push((table, batch));
+        }
+    }
+
+    fn embedded(
+        &mut self,
+        plan: &Plan,
+        table: usize,
+        scan: &Scan<'_>,
+        children: &Surroundings<'_>,
+        place: &Place,
+    ) -> SlotSet {
+        let mut consumed = 0;
+        for emit in &plan.tables[table].emits {
+            let Some(value) = scan.present(emit.slot) else { continue };
+            let place = match emit.table {
+                REACTIONS => place.clone(),
+                _ => Place { cell: NO_CELL, partition: self.task.routes.partition(NO_CELL, None) },
+            };
+            let objects = if emit.each { elements(value).unwrap_or_default() } else { vec![value.clone()] };
+            let mut complete = true;
+            for object in objects {
+                let inner = match &emit.key {
+                    Some(key) => lookup(&object, key),
+                    None => Some(object),
+                };
+                complete &= inner
+                    .filter(value::is_object)
+                    .is_some_and(|inner| self.row(emit.table, inner, children, &place).is_ok());
+            }
+            // An id in the place of an object, or a part of one that is kept whole elsewhere, is a column's business.
+            let is_list = value::is_array(value);
+            if emit.key.is_none() && complete && emit.each == is_list {
+                consumed |= 1 << emit.slot;
+            }
+        }
+        consumed
+    }
+
+    fn number_of(&mut self, cid: &str) -> u32 {
+        if let Some(number) = self.cid_numbers.get(cid) {
+            return *number;
+        }
+        let number = u32::try_from(self.cids.len()).unwrap_or(u32::MAX);
+        self.cids.push(cid.to_owned());
+        self.cid_numbers.insert(cid.to_owned(), number);
+        number
+    }
+
+    fn unclassified(&mut self, at: At, kind: &str, raw: &str) {
+        // The kind is what the file says: kept short, since it is a key of the summary.
+        let short: String = kind.chars().take(64).collect();
+        self.quarantine(&Reject { kind: Some(&short), ..at.reject("unclassified", raw) }, None);
+        *self.tally.unclassified.entry(short).or_default() += 1;
+    }
+
+    fn reject(&mut self, at: At, reason: &'static str, detail: &str, raw: &str, kind: Option<&str>) {
+        self.count_reject(at, reason);
+        self.quarantine(&Reject { detail: Some(detail), kind, ..at.reject(reason, raw) }, None);
+    }
+
+    fn count_reject(&mut self, at: At, reason: &'static str) {
+        self.tally.rejected += 1;
+        *self.tally.reasons.entry(reason).or_default() += 1;
+        let first = || format!("line {} of export task {} ({reason})", at.number, self.task.task_id);
+        self.tally.first_reject.get_or_insert_with(first);
+    }
+
+    fn reject_bytes(&mut self, at: At, line: Line<'_>, reason: &'static str, detail: &str) {
+        self.count_reject(at, reason);
+        let encoded = BASE64_STANDARD.encode(line.bytes);
+        let reject = Reject {
+            detail: Some(detail),
+            bytes: line.length,
+            line: None,
+            line_base64: Some(&encoded),
+            ..at.reject(reason, "")
+        };
+        self.quarantine(&reject, None);
+    }
+
+    fn quarantine(&mut self, reject: &Reject<'_>, cid: Option<&str>) {
+        let plan = Arc::clone(&self.plan);
+        let task = Arc::clone(&self.task);
+        let around = Surroundings { reject: Some(reject), cid, ..task.surroundings() };
+        let place = Place { cell: NO_CELL, partition: task.routes.partition(NO_CELL, None) };
+        let bytes = reject.line.map_or(0, str::len) + reject.line_base64.map_or(0, str::len);
+        let scan = Scan::default();
+        let mut row = Row::default();
+        let table = &mut self.tables[QUARANTINE];
+        table.append(&plan.tables[QUARANTINE].object, &scan, &around, 0, &place, bytes, &mut row);
+        if table.is_full()
+            && let Some(batch) = table.take_batch()
+        {
+            self.ready.push((QUARANTINE, batch));
+        }
+    }
+}
+
+impl Task {
+    fn surroundings(&self) -> Surroundings<'_> {
+        Surroundings {
+            exported_at_us: self.exported_at.as_microsecond(),
+            export_task_id: Some(&self.task_id),
+            ..Surroundings::default()
+        }
+    }
+}
+
+impl At {
+    fn reject<'a>(&self, reason: &'static str, raw: &'a str) -> Reject<'a> {
+        Reject {
+            reason,
+            line_number: self.number,
+            line_offset: self.offset,
+            bytes: raw.len() as u64,
+            line: Some(raw),
+            ..Reject::default()
+        }
+    }
+}
+
+fn dataset_index(kind: Kind) -> usize {
+    crate::schema::DATASETS.iter().position(|dataset| *dataset == kind.dataset()).unwrap_or(QUARANTINE)
+}
+
+#[cfg(test)]
+mod tests;

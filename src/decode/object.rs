@@ -1,0 +1,502 @@
+//! One object into the columns of one row.
+//!
+//! Each column takes the first of its sources that is present, not null and fits. Keys that no schema names go to `custom`,
+//! values that fit no column to `_rescued`, with their path: of what came in, nothing is lost.
+
+use std::borrow::Cow;
+
+use sonic_rs::LazyValue;
+
+use super::column::{ColumnBuilder, offset};
+use super::context::{Given, Surroundings};
+use super::plan::{ColumnPlan, Hashing, ObjectPlan, SlotSet, SourcePlan};
+use super::scan::{Scan, elements, lookup};
+use super::value::{self, Time};
+use crate::schema::Kind;
+
+/// What builds up beside the columns while a row is filled. Reused from row to row.
+#[derive(Debug, Default)]
+pub(super) struct Row {
+    /// Path and JSON text of what fits nowhere.
+    pub(super) misfits: Vec<(String, String)>,
+    /// What the content hash is taken of.
+    pub(super) content: Vec<u8>,
+    pub(super) duplicate_keys: u64,
+    path: String,
+    text: String,
+}
+
+impl Row {
+    pub(super) fn clear(&mut self) {
+        self.misfits.clear();
+        self.content.clear();
+        self.duplicate_keys = 0;
+        self.path.clear();
+    }
+
+    pub(super) fn misfit(&mut self, key: &str, value: &LazyValue<'_>) {
+        let path = if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) };
+        self.misfits.push((path, value.as_raw_str().to_owned()));
+    }
+
+    fn hash(&mut self, column: &ColumnPlan, bytes: &[u8]) {
+        let bytes = match column.hash {
+            Hashing::Not => return,
+            Hashing::Whole => bytes,
+            Hashing::WithoutQuery => memchr::memchr(b'?', bytes).map_or(bytes, |at| &bytes[..at]),
+        };
+        self.content.extend_from_slice(&column.name_hash.to_le_bytes());
+        self.content.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+        self.content.extend_from_slice(bytes);
+    }
+}
+
+/// The text that a column would take from an object; `""` counts as none where ids are meant.
+pub(super) fn text_of<'a>(column: &ColumnPlan, scan: &Scan<'a>, around: &Surroundings<'a>) -> Option<Cow<'a, str>> {
+    let empty_is_none = column.required || column.empty_is_null;
+    column
+        .sources
+        .iter()
+        .filter_map(|source| match source {
+            SourcePlan::Context(context) => match around.get(*context)? {
+                Given::Text(text) => Some(Cow::Borrowed(text)),
+                Given::Integer(_) | Given::Time(_) => None,
+            },
+            source => text_in(source, scan),
+        })
+        .find(|text| !(empty_is_none && text.is_empty()))
+}
+
+/// The time that a column would take from an object.
+pub(super) fn time_of(column: &ColumnPlan, scan: &Scan<'_>) -> Option<i64> {
+    column.sources.iter().find_map(|source| match source {
+        SourcePlan::Path { slot, rest } if rest.is_empty() => match value::time(scan.present(*slot)?)? {
+            Time::At(us) => Some(us),
+            Time::Never => None,
+        },
+        _ => None,
+    })
+}
+
+/// The text that an object itself has for a source.
+fn text_in<'a>(source: &SourcePlan, scan: &Scan<'a>) -> Option<Cow<'a, str>> {
+    match source {
+        SourcePlan::Path { slot, rest } => value::text(&walk(scan.present(*slot)?, rest)?),
+        SourcePlan::Join(a, b) => {
+            let (a, b) = (value::text(scan.present(*a)?)?, value::text(scan.present(*b)?)?);
+            (!a.is_empty() && !b.is_empty()).then(|| Cow::Owned(format!("{a}:{b}")))
+        }
+        _ => None,
+    }
+}
+
+fn walk<'a>(value: &LazyValue<'a>, rest: &[String]) -> Option<LazyValue<'a>> {
+    rest.iter().try_fold(value.clone(), |value, key| lookup(&value, key)).filter(|value| !value::is_null(value))
+}
+
+/// The first required column without a value.
+pub(super) fn missing<'p>(plan: &'p ObjectPlan, scan: &Scan<'_>, around: &Surroundings<'_>) -> Option<&'p str> {
+    plan.columns
+        .iter()
+        .filter(|column| column.required)
+        .find(|column| match column.kind {
+            Kind::Timestamp => {
+                time_of(column, scan).is_none()
+                    && !column
+                        .sources
+                        .iter()
+                        .any(|source| matches!(source, SourcePlan::Context(context) if around.get(*context).is_some()))
+            }
+            _ => text_of(column, scan, around).is_none(),
+        })
+        .map(|column| column.name.as_str())
+}
+
+/// Appends one value to each column. `consumed` names the slots that other tables took already.
+pub(super) fn fill(
+    plan: &ObjectPlan,
+    builders: &mut [ColumnBuilder],
+    scan: &Scan<'_>,
+    around: &Surroundings<'_>,
+    consumed: SlotSet,
+    row: &mut Row,
+) {
+    let mut filler = Filler { plan, scan, around, consumed: consumed | plan.ignored, taken_custom: Vec::new() };
+    let (mut rest_done, mut misfits_done) = (false, false);
+    for (column, builder) in plan.columns.iter().zip(builders) {
+        match (&column.sources[0], &mut *builder) {
+            (SourcePlan::Rest, ColumnBuilder::Text(text)) => {
+                rest_done = true;
+                if filler.write_custom(row) {
+                    row.hash_text(column);
+                    text.append_value(&row.text);
+                } else {
+                    text.append_null();
+                }
+            }
+            (SourcePlan::Misfits, ColumnBuilder::Text(text)) => {
+                misfits_done = true;
+                filler.leftovers(rest_done, row);
+                if row.misfits.is_empty() {
+                    text.append_null();
+                } else {
+                    row.write_misfits();
+                    row.hash_text(column);
+                    text.append_value(&row.text);
+                }
+            }
+            _ => {
+                if !filler.append(column, builder, row) {
+                    builder.append_null();
+                }
+            }
+        }
+    }
+    if !misfits_done {
+        filler.leftovers(rest_done, row);
+    }
+}
+
+impl Row {
+    fn hash_text(&mut self, column: &ColumnPlan) {
+        let text = std::mem::take(&mut self.text);
+        self.hash(column, text.as_bytes());
+        self.text = text;
+    }
+
+    fn write_misfits(&mut self) {
+        self.text.clear();
+        for (path, raw) in &self.misfits {
+            push_entry(&mut self.text, path, raw);
+        }
+        self.text.push('}');
+    }
+}
+
+fn push_entry(text: &mut String, key: &str, raw: &str) {
+    text.push(if text.is_empty() { '{' } else { ',' });
+    if key.bytes().all(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\') {
+        text.push('"');
+        text.push_str(key);
+        text.push('"');
+    } else {
+        text.push_str(&serde_json::Value::from(key).to_string());
+    }
+    text.push(':');
+    text.push_str(raw);
+}
+
+struct Filler<'f, 'a> {
+    plan: &'f ObjectPlan,
+    scan: &'f Scan<'a>,
+    around: &'f Surroundings<'f>,
+    consumed: SlotSet,
+    /// Keys inside `custom` that a column holds, with their JSON text.
+    taken_custom: Vec<(&'f str, String)>,
+}
+
+impl<'f, 'a> Filler<'f, 'a> {
+    /// Appends the value of the first source that has one that fits; false if none has.
+    fn append(&mut self, column: &'f ColumnPlan, builder: &mut ColumnBuilder, row: &mut Row) -> bool {
+        for source in &column.sources {
+            match source {
+                SourcePlan::Path { slot, rest } => {
+                    let Some(value) = self.scan.present(*slot) else { continue };
+                    let value = if rest.is_empty() {
+                        Cow::Borrowed(value)
+                    } else {
+                        let Some(value) = walk(value, rest) else { continue };
+                        Cow::Owned(value)
+                    };
+                    match append_value(column, builder, &value, row) {
+                        Fit::Taken => {
+                            self.take(column, source, &value);
+                            return true;
+                        }
+                        Fit::Nothing => self.take(column, source, &value),
+                        Fit::Misfit => {}
+                    }
+                }
+                SourcePlan::Each { slot, key } => {
+                    let Some(value) = self.scan.present(*slot) else { continue };
+                    if append_each(column, builder, value, key.as_deref(), row) {
+                        self.consumed |= source.slots();
+                        return true;
+                    }
+                }
+                SourcePlan::Join(..) => {
+                    if let (Some(text), ColumnBuilder::Text(builder)) = (text_in(source, self.scan), &mut *builder) {
+                        row.hash(column, text.as_bytes());
+                        builder.append_value(&text);
+                        self.consumed |= source.slots();
+                        return true;
+                    }
+                }
+                SourcePlan::Context(context) => match (self.around.get(*context), &mut *builder) {
+                    (Some(Given::Text(text)), ColumnBuilder::Text(builder)) => {
+                        row.hash(column, text.as_bytes());
+                        builder.append_value(text);
+                        return true;
+                    }
+                    (Some(Given::Integer(number)), ColumnBuilder::Integer(builder)) => {
+                        builder.append_value(number);
+                        return true;
+                    }
+                    (Some(Given::Time(Time::At(us))), ColumnBuilder::Time(builder)) => {
+                        row.hash(column, &us.to_le_bytes());
+                        builder.append_value(us);
+                        return true;
+                    }
+                    _ => {}
+                },
+                SourcePlan::Rest | SourcePlan::Misfits => {}
+            }
+        }
+        false
+    }
+
+    fn take(&mut self, column: &'f ColumnPlan, source: &SourcePlan, value: &LazyValue<'_>) {
+        if let Some(custom) = self.plan.custom_slot {
+            for source in &column.sources {
+                if let SourcePlan::Path { slot, rest } = source
+                    && *slot == custom
+                    && let [key] = rest.as_slice()
+                {
+                    self.taken_custom.push((key, value.as_raw_str().to_owned()));
+                }
+            }
+            self.consumed |= source.slots() & !(1 << custom);
+        } else {
+            self.consumed |= source.slots();
+        }
+    }
+
+    /// Writes every key that the schema does not know, and the content of `custom`, into `row.text`; false if there is none.
+    fn write_custom(&mut self, row: &mut Row) -> bool {
+        row.text.clear();
+        let mut text = std::mem::take(&mut row.text);
+        let mut inner = Vec::new();
+        if let Some(slot) = self.plan.custom_slot
+            && let Some(custom) = self.scan.present(slot)
+        {
+            if let Some(entries) = custom.clone().into_object_iter() {
+                inner.extend(entries.filter_map(Result::ok));
+                inner.reverse();
+                inner.sort_by(|a, b| a.0.cmp(&b.0));
+                let before = inner.len();
+                inner.dedup_by(|later, first| later.0 == first.0);
+                row.duplicate_keys += (before - inner.len()) as u64;
+                inner.retain(|(key, value)| {
+                    !self.taken_custom.iter().any(|(taken, raw)| taken == key && raw == value.as_raw_str())
+                });
+            } else {
+                row.misfit("custom", custom);
+            }
+        }
+        let mut inner = inner.into_iter().peekable();
+        for (key, value) in &self.scan.unknown {
+            while let Some((key, value)) = inner.next_if(|(inner, _)| inner < key) {
+                push_entry(&mut text, &key, value.as_raw_str());
+            }
+            // The same key inlined and under `custom`: once if they agree, else the nested one is the custom value.
+            if let Some((inner_key, inner_value)) = inner.next_if(|(inner, _)| inner == key) {
+                if inner_value.as_raw_str() != value.as_raw_str() {
+                    row.misfit(key, value);
+                }
+                push_entry(&mut text, &inner_key, inner_value.as_raw_str());
+            } else {
+                push_entry(&mut text, key, value.as_raw_str());
+            }
+        }
+        for (key, value) in inner {
+            push_entry(&mut text, &key, value.as_raw_str());
+        }
+        let any = !text.is_empty();
+        if any {
+            text.push('}');
+        }
+        row.text = text;
+        any
+    }
+
+    /// What no column took: into the misfits, unless a column holds the same by another way.
+    fn leftovers(&mut self, rest_done: bool, row: &mut Row) {
+        for slot in 0..self.plan.keys.len() {
+            if self.consumed & (1 << slot) != 0 || self.plan.custom_slot == Some(slot) {
+                continue;
+            }
+            if let Some(value) = self.scan.present(slot)
+                && !self.is_repeated(slot)
+            {
+                row.misfit(self.plan.keys.name(slot), value);
+            }
+        }
+        if !rest_done {
+            for (key, value) in &self.scan.unknown {
+                row.misfit(key, value);
+            }
+        }
+    }
+
+    fn is_repeated(&self, slot: usize) -> bool {
+        self.plan.columns.iter().any(|column| {
+            let mut texts = column.sources.iter().filter_map(|source| Some((source.slots(), self.texts(source)?)));
+            let Some((_, winner)) = texts.next() else { return false };
+            texts.any(|(slots, other)| slots & (1 << slot) != 0 && other == winner)
+        })
+    }
+
+    fn texts(&self, source: &SourcePlan) -> Option<Vec<Cow<'a, str>>> {
+        match source {
+            SourcePlan::Each { slot, key } => elements(self.scan.present(*slot)?)?
+                .iter()
+                .map(|element| match key {
+                    None => value::text(element),
+                    Some(key) => value::text(&lookup(element, key)?),
+                })
+                .collect(),
+            source => text_in(source, self.scan).map(|text| vec![text]),
+        }
+    }
+}
+
+/// How a value and a column get along.
+enum Fit {
+    /// Appended.
+    Taken,
+    /// It says that there is nothing; another source may have more.
+    Nothing,
+    Misfit,
+}
+
+fn append_value(column: &ColumnPlan, builder: &mut ColumnBuilder, value: &LazyValue<'_>, row: &mut Row) -> Fit {
+    match (column.kind, builder) {
+        (Kind::String, ColumnBuilder::Text(builder)) => {
+            let Some(text) = value::text(value) else { return Fit::Misfit };
+            if text.is_empty() && column.empty_is_null {
+                return Fit::Nothing;
+            }
+            row.hash(column, text.as_bytes());
+            builder.append_value(&text);
+        }
+        (Kind::Json, ColumnBuilder::Text(builder)) => {
+            row.hash(column, value.as_raw_str().as_bytes());
+            builder.append_value(value.as_raw_str());
+        }
+        (Kind::Int64, ColumnBuilder::Integer(builder)) => {
+            let Some(number) = value::integer(value, column.lenient) else { return Fit::Misfit };
+            row.hash(column, &number.to_le_bytes());
+            builder.append_value(number);
+        }
+        (Kind::Float64, ColumnBuilder::Float(builder)) => {
+            let Some(number) = value::float(value, column.lenient) else { return Fit::Misfit };
+            row.hash(column, &number.to_le_bytes());
+            builder.append_value(number);
+        }
+        (Kind::Bool, ColumnBuilder::Boolean(builder)) => {
+            let Some(boolean) = value::boolean(value) else { return Fit::Misfit };
+            row.hash(column, &[u8::from(boolean)]);
+            builder.append_value(boolean);
+        }
+        (Kind::Timestamp, ColumnBuilder::Time(builder)) => match value::time(value) {
+            Some(Time::At(us)) => {
+                row.hash(column, &us.to_le_bytes());
+                builder.append_value(us);
+            }
+            Some(Time::Never) => return Fit::Nothing,
+            None => return Fit::Misfit,
+        },
+        (Kind::CountMap, ColumnBuilder::CountMap(builder)) => {
+            let Some(counts) = counts(value) else { return Fit::Misfit };
+            row.hash(column, &[]);
+            for (key, count) in counts {
+                row.hash(column, key.as_bytes());
+                row.hash(column, &count.to_le_bytes());
+                builder.keys().append_value(key);
+                builder.values().append_value(count);
+            }
+            builder.append(true).expect("keys and values are appended in pairs");
+        }
+        (Kind::Struct, ColumnBuilder::Struct(builder)) => {
+            let Some(nested) = &column.nested else { return Fit::Misfit };
+            let Some(scan) = Scan::of(&nested.keys, value.clone()) else { return Fit::Misfit };
+            row.hash(column, &[]);
+            fill_nested(nested, &mut builder.columns, &scan, &column.name, row);
+            builder.append(true);
+        }
+        _ => return Fit::Misfit,
+    }
+    Fit::Taken
+}
+
+fn append_each(
+    column: &ColumnPlan,
+    builder: &mut ColumnBuilder,
+    array: &LazyValue<'_>,
+    key: Option<&str>,
+    row: &mut Row,
+) -> bool {
+    let Some(elements) = elements(array) else { return false };
+    match builder {
+        ColumnBuilder::TextList(builder) => {
+            let texts: Option<Vec<_>> = elements
+                .iter()
+                .map(|element| match key {
+                    None => value::text(element),
+                    Some(key) => value::text(&lookup(element, key)?),
+                })
+                .collect();
+            let Some(texts) = texts else { return false };
+            row.hash(column, &[]);
+            for text in texts {
+                row.hash(column, text.as_bytes());
+                builder.values().append_value(text);
+            }
+            builder.append(true);
+            true
+        }
+        ColumnBuilder::StructList { offsets, elements: builder, validity } => {
+            let Some(nested) = &column.nested else { return false };
+            row.hash(column, &[]);
+            for (index, element) in elements.iter().enumerate() {
+                let place = format!("{}[{index}]", column.name);
+                match Scan::of(&nested.keys, element.clone()) {
+                    Some(scan) => {
+                        fill_nested(nested, &mut builder.columns, &scan, &place, row);
+                        builder.append(true);
+                    }
+                    None => row.misfit(&place, element),
+                }
+            }
+            offsets.push(offset(builder.len()));
+            validity.append(true);
+            true
+        }
+        _ => false,
+    }
+}
+
+fn fill_nested(plan: &ObjectPlan, builders: &mut [ColumnBuilder], scan: &Scan<'_>, place: &str, row: &mut Row) {
+    row.duplicate_keys += scan.duplicate_keys;
+    let length = row.path.len();
+    if length > 0 {
+        row.path.push('.');
+    }
+    row.path.push_str(place);
+    fill(plan, builders, scan, &Surroundings::default(), 0, row);
+    row.path.truncate(length);
+}
+
+/// A map of whole numbers, in the order of its keys.
+fn counts<'a>(value: &LazyValue<'a>) -> Option<Vec<(Cow<'a, str>, i64)>> {
+    let mut counts = Vec::new();
+    for entry in value.clone().into_object_iter()? {
+        let (key, value) = entry.ok()?;
+        counts.push((key, value::integer(&value, false)?));
+    }
+    counts.sort_by(|a, b| a.0.cmp(&b.0));
+    // A map column cannot hold a key twice.
+    let length = counts.len();
+    counts.dedup_by(|later, first| later.0 == first.0);
+    (counts.len() == length).then_some(counts)
+}

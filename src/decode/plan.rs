@@ -1,0 +1,188 @@
+//! Schemas, compiled: keys become slots, and each column knows which slots to look at.
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::scan::Keys;
+use crate::schema::{self, Context, Hash, Kind, Schema, Source};
+
+/// A set of slots of one object.
+pub(super) type SlotSet = u128;
+
+/// Every dataset, compiled, in the order of [`schema::DATASETS`].
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) tables: Vec<TablePlan>,
+}
+
+/// One dataset.
+#[derive(Debug)]
+pub(super) struct TablePlan {
+    pub(super) object: ObjectPlan,
+    pub(super) emits: Vec<EmitPlan>,
+    /// Whether a row depends on its own object alone, so that the same object need not be decoded twice.
+    pub(super) context_free: bool,
+}
+
+/// An object: a row, or a struct inside one.
+#[derive(Debug)]
+pub(super) struct ObjectPlan {
+    pub(super) keys: Keys,
+    pub(super) columns: Vec<ColumnPlan>,
+    pub(super) ignored: SlotSet,
+    /// The slot of `custom`, where a column takes its content.
+    pub(super) custom_slot: Option<usize>,
+}
+
+#[derive(Debug)]
+pub(super) struct ColumnPlan {
+    pub(super) name: String,
+    pub(super) kind: Kind,
+    pub(super) sources: Vec<SourcePlan>,
+    pub(super) required: bool,
+    pub(super) empty_is_null: bool,
+    pub(super) lenient: bool,
+    pub(super) hash: Hashing,
+    pub(super) name_hash: u64,
+    pub(super) nested: Option<ObjectPlan>,
+}
+
+/// How a column's values enter the content hash of their row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hashing {
+    Whole,
+    WithoutQuery,
+    Not,
+}
+
+#[derive(Debug)]
+pub(super) enum SourcePlan {
+    Path { slot: usize, rest: Vec<String> },
+    Each { slot: usize, key: Option<String> },
+    Join(usize, usize),
+    Context(Context),
+    Rest,
+    Misfits,
+}
+
+/// An embedded object, or each element of an array, that becomes a row of another table.
+#[derive(Debug)]
+pub(super) struct EmitPlan {
+    pub(super) slot: usize,
+    pub(super) key: Option<String>,
+    pub(super) each: bool,
+    pub(super) table: usize,
+}
+
+impl SourcePlan {
+    /// The slots it looks at.
+    pub(super) fn slots(&self) -> SlotSet {
+        match self {
+            Self::Path { slot, .. } | Self::Each { slot, .. } => 1 << slot,
+            Self::Join(a, b) => 1 << a | 1 << b,
+            Self::Context(_) | Self::Rest | Self::Misfits => 0,
+        }
+    }
+}
+
+impl Plan {
+    pub(super) fn new() -> Self {
+        Self { tables: schema::all().iter().map(|schema| TablePlan::new(schema)).collect() }
+    }
+}
+
+impl TablePlan {
+    fn new(schema: &Schema) -> Self {
+        let outer =
+            schema.emits.iter().map(|emit| &emit.source).chain(schema.ignored.iter().map(|ignored| &ignored.source));
+        let object = ObjectPlan::new(&schema.columns, outer, schema.ignored.iter().map(|ignored| &ignored.source));
+        let emits = schema
+            .emits
+            .iter()
+            .filter_map(|emit| {
+                let table = schema::DATASETS.iter().position(|dataset| *dataset == emit.dataset)?;
+                let slot = object.keys.find(emit.source.keys().first()?)?;
+                let (key, each) = match &emit.source {
+                    Source::Path(path) => (path.get(1).cloned(), false),
+                    Source::Each { key, .. } => (key.clone(), true),
+                    _ => return None,
+                };
+                Some(EmitPlan { slot, key, each, table })
+            })
+            .collect();
+        let context_free = !schema.columns.iter().flat_map(|column| &column.sources).any(|source| {
+            matches!(source, Source::Context(Context::Cid | Context::MessageId | Context::MessageCreatedAt))
+        });
+        Self { object, emits, context_free }
+    }
+}
+
+impl ObjectPlan {
+    fn new<'s>(
+        columns: &'s [schema::Column],
+        more: impl Iterator<Item = &'s Source>,
+        ignored: impl Iterator<Item = &'s Source>,
+    ) -> Self {
+        let sources = columns.iter().flat_map(|column| &column.sources);
+        let takes_custom = sources.clone().any(|source| *source == Source::Rest);
+        let mut names: Vec<Box<str>> = Vec::new();
+        let known = sources.chain(more).flat_map(Source::keys).chain(takes_custom.then_some("custom"));
+        for key in known {
+            if !names.iter().any(|name| **name == *key) {
+                names.push(key.into());
+            }
+        }
+        let keys = Keys::new(names);
+        debug_assert!(keys.len() <= SlotSet::BITS as usize, "slots fit their set");
+        let slot = |key: &str| keys.find(key).unwrap_or_default();
+        let ignored = ignored.flat_map(Source::keys).fold(0, |set, key| set | 1 << slot(key));
+        let columns = columns.iter().map(|column| ColumnPlan::new(column, &slot)).collect();
+        let custom_slot = takes_custom.then(|| slot("custom"));
+        Self { keys, columns, ignored, custom_slot }
+    }
+}
+
+impl ColumnPlan {
+    fn new(column: &schema::Column, slot: &impl Fn(&str) -> usize) -> Self {
+        let sources = column
+            .sources
+            .iter()
+            .map(|source| match source {
+                Source::Path(path) => SourcePlan::Path { slot: slot(&path[0]), rest: path[1..].to_vec() },
+                Source::Each { array, key } => SourcePlan::Each { slot: slot(array), key: key.clone() },
+                Source::Join(a, b) => SourcePlan::Join(slot(a), slot(b)),
+                Source::Context(context) => SourcePlan::Context(*context),
+                Source::Rest => SourcePlan::Rest,
+                Source::Misfits => SourcePlan::Misfits,
+            })
+            .collect();
+        let nested = (!column.fields.is_empty())
+            .then(|| ObjectPlan::new(&column.fields, std::iter::empty(), std::iter::empty()));
+        Self {
+            name: column.name.clone(),
+            kind: column.kind,
+            sources,
+            required: column.required,
+            empty_is_null: column.empty_is_null,
+            lenient: column.lenient,
+            hash: match column.hash {
+                None => Hashing::Whole,
+                Some(Hash::Url) => Hashing::WithoutQuery,
+                Some(Hash::Ignore) => Hashing::Not,
+            },
+            name_hash: xxh3_64(column.name.as_bytes()),
+            nested,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_schema_fits_the_slot_set() {
+        for table in Plan::new().tables {
+            assert!(table.object.keys.len() < SlotSet::BITS as usize);
+        }
+    }
+}

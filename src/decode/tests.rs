@@ -1,0 +1,253 @@
+use arrow::array::{Array, AsArray, StructArray};
+use arrow::datatypes::{Int64Type, TimestampMicrosecondType, UInt32Type};
+use arrow::util::display::array_value_to_string;
+use jiff::SignedDuration;
+
+use super::*;
+use crate::schema::DATASETS;
+use crate::window::{Grid, Window, parse_time};
+
+const DAY: &str = "2026-01-01";
+
+fn task(channels: &[&str]) -> Task {
+    let window = Window::new(parse_time(DAY).unwrap(), parse_time("2026-01-03").unwrap()).unwrap();
+    let cells = Grid::new(SignedDuration::from_hours(24)).unwrap().cells(window);
+    let exported_at = parse_time("2026-02-01T10:00:00Z").unwrap();
+    Task {
+        task_id: "task-1".to_owned(),
+        exported_at,
+        channels: Some(Arc::new(channels.iter().map(|cid| (*cid).to_owned()).collect())),
+        routes: Arc::new(Routes::new(&cells, 1_000, exported_at, false)),
+        keep_raw: false,
+    }
+}
+
+struct Decoded {
+    batches: BTreeMap<&'static str, Vec<RecordBatch>>,
+    tally: Tally,
+}
+
+fn decode(lines: &[&str]) -> Decoded {
+    let mut decoder = Decoder::new(task(&["messaging:a", "messaging:b"]));
+    let mut offset = 0;
+    for (number, line) in lines.iter().enumerate() {
+        let (bytes, length) = (line.as_bytes(), line.len() as u64);
+        decoder.line(Line { number: number as u64 + 1, offset, length, bytes }).unwrap();
+        offset += length + 1;
+    }
+    let (ready, tally) = decoder.finish().unwrap();
+    let mut batches: BTreeMap<&'static str, Vec<RecordBatch>> = BTreeMap::new();
+    for (dataset, batch) in ready {
+        batches.entry(DATASETS[dataset]).or_default().push(batch);
+    }
+    Decoded { batches, tally }
+}
+
+impl Decoded {
+    fn rows(&self, dataset: &str) -> usize {
+        self.batches.get(dataset).map_or(0, |batches| batches.iter().map(RecordBatch::num_rows).sum())
+    }
+
+    /// The values of a column as text, `∅` for null.
+    fn column(&self, dataset: &str, name: &str) -> Vec<String> {
+        let mut values = Vec::new();
+        for batch in self.batches.get(dataset).into_iter().flatten() {
+            let column = batch.column_by_name(name).unwrap_or_else(|| panic!("{dataset} has no {name}"));
+            for row in 0..column.len() {
+                let text = || array_value_to_string(column, row).unwrap();
+                values.push(if column.is_null(row) { "∅".to_owned() } else { text() });
+            }
+        }
+        values
+    }
+
+    fn one(&self, dataset: &str, name: &str) -> String {
+        let values = self.column(dataset, name);
+        assert_eq!(values.len(), 1, "{dataset}.{name}: {values:?}");
+        values[0].clone()
+    }
+}
+
+fn message(more: &str) -> String {
+    format!(
+        r#"{{"type":"message","data":{{"id":"m1","cid":"messaging:a","text":"hi","user":{{"id":"ada","role":"user","name":"Ada"}},"created_at":"2026-01-01T12:00:00.5Z","updated_at":"2026-01-01T13:00:00Z"{more}}}}}"#
+    )
+}
+
+#[test]
+fn a_message_becomes_a_row_and_its_author_another() {
+    let decoded = decode(&[&message("")]);
+    assert_eq!(decoded.tally.lines, BTreeMap::from([("messages", 1)]));
+    assert_eq!(decoded.one("messages", "id"), "m1");
+    assert_eq!(decoded.one("messages", "user_id"), "ada");
+    assert_eq!(decoded.one("messages", "__partition"), "event_date=2026-01-01");
+    let batch = &decoded.batches["messages"][0];
+    assert_eq!(batch.column_by_name("__cell").unwrap().as_primitive::<UInt32Type>().value(0), 0);
+    let created_at = batch.column_by_name("created_at").unwrap().as_primitive::<TimestampMicrosecondType>();
+    assert_eq!(created_at.value(0), parse_time("2026-01-01T12:00:00.5Z").unwrap().as_microsecond());
+    assert_eq!(decoded.one("messages", "custom"), "∅");
+    assert_eq!(decoded.one("messages", "_rescued"), "∅");
+    assert_eq!(decoded.one("messages", "_export_task_id"), "task-1");
+    assert_eq!(decoded.one("users", "name"), "Ada");
+    assert_eq!(decoded.one("users", "__partition"), "snapshot_date=2026-02-01");
+    assert_eq!(decoded.rows("quarantine"), 0);
+}
+
+#[test]
+fn unknown_keys_and_custom_join_in_one_column() {
+    let decoded = decode(&[&message(r#","zeta":[1, 2],"alpha":null,"custom":{"mid":{"x":"\u00e9"},"zeta":[1, 2]}"#)]);
+    assert_eq!(decoded.one("messages", "custom"), r#"{"alpha":null,"mid":{"x":"\u00e9"},"zeta":[1, 2]}"#);
+    let decoded = decode(&[&message(r#","zeta":1,"custom":{"zeta":2}"#)]);
+    assert_eq!(decoded.one("messages", "custom"), r#"{"zeta":2}"#);
+    assert_eq!(decoded.one("messages", "_rescued"), r#"{"zeta":1}"#);
+    let decoded = decode(&[&message(r#","custom":"free text""#)]);
+    assert_eq!(decoded.one("messages", "_rescued"), r#"{"custom":"free text"}"#);
+}
+
+#[test]
+fn a_value_that_does_not_fit_is_rescued_with_its_path() {
+    let decoded = decode(&[&message(
+        r#","reply_count":"many","deleted_at":"soon","pinned":1,"attachments":[{"type":"file","file_size":"12"},{"file_size":"big","title":5,"app":true}],"moderation":{"action":7,"x":1},"reaction_counts":{"like":"x"}"#,
+    )]);
+    assert_eq!(
+        decoded.one("messages", "_rescued"),
+        r#"{"attachments[1].title":5,"attachments[1].file_size":"big","moderation.action":7,"deleted_at":"soon","reply_count":"many","reaction_counts":{"like":"x"},"pinned":1}"#
+    );
+    let batch = &decoded.batches["messages"][0];
+    let attachments = batch.column_by_name("attachments").unwrap().as_list::<i32>().value(0);
+    let attachments: &StructArray = attachments.as_struct();
+    let sizes = attachments.column_by_name("file_size").unwrap().as_primitive::<Int64Type>();
+    assert_eq!((sizes.value(0), sizes.is_null(1)), (12, true));
+    let custom = attachments.column_by_name("custom").unwrap();
+    assert_eq!(array_value_to_string(custom, 1).unwrap(), r#"{"app":true}"#);
+    assert_eq!(decoded.tally.rescued, 7);
+}
+
+#[test]
+fn embedded_reactions_are_rows_of_the_message_day() {
+    let decoded = decode(&[&message(
+        r#","latest_reactions":[{"message_id":"m1","type":"like","score":1,"user":{"id":"bob","role":"user"},"user_id":"bob","created_at":"2026-01-05T00:00:00Z"},{"type":"love","user_id":"eve","created_at":"2026-01-01T00:00:00Z"}],"own_reactions":[{"type":"x"}],"reaction_counts":{"love":1,"like":1}"#,
+    )]);
+    assert_eq!(decoded.column("reactions", "message_id"), ["m1", "m1"]);
+    assert_eq!(decoded.column("reactions", "user_id"), ["bob", "eve"]);
+    assert_eq!(decoded.column("reactions", "__partition"), ["event_date=2026-01-01", "event_date=2026-01-01"]);
+    assert_eq!(decoded.column("reactions", "cid"), ["messaging:a", "messaging:a"]);
+    assert_eq!(decoded.column("users", "id"), ["ada", "bob"]);
+    assert_eq!(decoded.one("messages", "_rescued"), "∅");
+}
+
+#[test]
+fn reactions_on_their_own_lines_find_their_message_wherever_it_stands() {
+    let reaction = r#"{"reaction":{"message_id":"m1","type":"like","user":"bob"}}"#;
+    let orphan = r#"{"reaction":{"message_id":"gone","type":"like","user":"bob"}}"#;
+    for lines in [[reaction, &message(""), orphan], [orphan, &message(""), reaction]] {
+        let decoded = decode(&lines);
+        assert_eq!(decoded.one("reactions", "cid"), "messaging:a");
+        assert_eq!(decoded.one("reactions", "user_id"), "bob");
+        assert_eq!(decoded.one("quarantine", "reason"), "unknown_message");
+        assert_eq!(decoded.one("quarantine", "line"), r#"{"message_id":"gone","type":"like","user":"bob"}"#);
+    }
+}
+
+#[test]
+fn a_user_may_be_an_id_and_a_channel_two_keys() {
+    let decoded = decode(&[
+        r#"{"type":"message","item":{"id":"m1","channel_type":"messaging","channel_id":"b","user":"ada","text":"","created_at":1767312000000000000,"mentioned_users_ids":["bob"],"parent_id":"","pinned_at":"0001-01-01T00:00:00Z"}}"#,
+    ]);
+    assert_eq!(decoded.one("messages", "cid"), "messaging:b");
+    assert_eq!(decoded.one("messages", "user_id"), "ada");
+    assert_eq!(decoded.one("messages", "__partition"), "event_date=2026-01-02");
+    assert_eq!(decoded.one("messages", "mentioned_user_ids"), "[bob]");
+    assert_eq!(decoded.one("messages", "parent_id"), "∅");
+    assert_eq!(decoded.one("messages", "pinned_at"), "∅");
+    assert_eq!(decoded.one("messages", "_rescued"), "∅");
+    assert_eq!(decoded.rows("users"), 0);
+}
+
+#[test]
+fn an_element_is_taken_apart() {
+    let decoded = decode(&[
+        r#"{"channel":{"id":"a","type":"messaging","cid":"messaging:a","name":"General","created_by":{"id":"ada"},"config":{"name":"messaging"}},"messages":[{"id":"m1","text":"x","user":null,"created_at":"2026-01-01T00:00:00Z"}],"members":[{"user_id":"ada","user":{"id":"ada"},"channel_role":"channel_member"}],"extra":1}"#,
+    ]);
+    assert_eq!(decoded.one("channels", "name"), "General");
+    assert_eq!(decoded.one("messages", "cid"), "messaging:a");
+    assert_eq!(decoded.one("members", "cid"), "messaging:a");
+    assert_eq!(decoded.one("users", "id"), "ada");
+    assert_eq!(decoded.one("quarantine", "kind"), "element.extra");
+    assert_eq!(decoded.tally.channels_returned, HashSet::from(["messaging:a".to_owned()]));
+}
+
+#[test]
+fn what_cannot_be_used_is_kept_with_its_reason() {
+    let deep = format!(r#"{{"message":{}{}}}"#, "[".repeat(400), "]".repeat(400));
+    let decoded = decode(&[
+        "{broken",
+        &message("").replace("messaging:a", "messaging:zzz"),
+        &message("").replace("2026-01-01T12", "2026-01-20T12"),
+        &message("").replace("2026-01-01T12:00:00.5Z", "2025-12-31T23:59:59.9995Z"),
+        &message("").replace("created_at", "creatd_at"),
+        r#"{"type":"device","data":{"id":"x"}}"#,
+        &deep,
+        "{} x",
+        "12",
+    ]);
+    assert_eq!(
+        decoded.column("quarantine", "reason"),
+        [
+            "not_json",
+            "channel_not_asked_for",
+            "out_of_window",
+            "missing_field",
+            "unclassified",
+            "too_deep",
+            "not_json",
+            "unclassified"
+        ]
+    );
+    assert_eq!(decoded.rows("messages"), 0);
+    assert_eq!(decoded.tally.margin, 1);
+    assert_eq!(decoded.tally.rejected, 5);
+    assert_eq!((decoded.tally.out_of_window, decoded.tally.out_of_window_updated_inside), (1, 1));
+    assert_eq!(decoded.tally.unclassified, BTreeMap::from([("device".to_owned(), 1), ("unknown".to_owned(), 1)]));
+    assert_eq!(decoded.column("quarantine", "line_number")[..3], ["1", "2", "3"]);
+}
+
+#[test]
+fn bytes_that_are_no_text_are_kept_too() {
+    let mut decoder = Decoder::new(task(&["messaging:a"]));
+    decoder.line(Line { number: 1, offset: 0, length: 3, bytes: b"{\xff}" }).unwrap();
+    decoder.line(Line { number: 2, offset: 4, length: 900, bytes: b"{\"head" }).unwrap();
+    let (ready, tally) = decoder.finish().unwrap();
+    let batch = &ready[0].1;
+    assert_eq!(tally.rejected, 2);
+    let column = |name: &str, row| array_value_to_string(batch.column_by_name(name).unwrap(), row).unwrap();
+    assert_eq!(column("reason", 0), "not_utf8");
+    assert_eq!(column("line_base64", 0), "e/99");
+    assert_eq!((column("reason", 1), column("bytes", 1)), ("line_too_long".to_owned(), "900".to_owned()));
+}
+
+#[test]
+fn the_content_hash_sees_edits_and_nothing_else() {
+    let hash = |line: &str| decode(&[line]).one("messages", "__hash");
+    let plain = hash(&message(""));
+    assert_eq!(plain, hash(&message("").replace(r#""name":"Ada""#, r#""name":"Ada L.""#)));
+    assert_eq!(plain, hash(&message(r#","parent_id":"","pinned_at":null"#)));
+    assert_ne!(plain, hash(&message("").replace(r#""hi""#, r#""hello""#)));
+    assert_ne!(plain, hash(&message(r#","custom":{"a":1}"#)));
+    let attached = |url: &str| hash(&message(&format!(r#","attachments":[{{"image_url":"{url}"}}]"#)));
+    assert_eq!(attached("https://cdn/x.png?Expires=1"), attached("https://cdn/x.png?Expires=2"));
+    assert_ne!(attached("https://cdn/x.png"), attached("https://cdn/y.png"));
+}
+
+#[test]
+fn redundant_forms_of_one_fact_are_not_rescued() {
+    let decoded = decode(&[&message(
+        r#","channel_type":"messaging","channel_id":"a","user_id":"ada","mentioned_users":[{"id":"bob"}],"mentioned_users_ids":["bob"]"#,
+    )]);
+    assert_eq!(decoded.one("messages", "_rescued"), "∅");
+    let decoded = decode(&[&message(r#","channel_type":"team","channel_id":"a","user_id":"eve""#)]);
+    let rescued = decoded.one("messages", "_rescued");
+    for part in [r#""channel_type":"team""#, r#""channel_id":"a""#, r#""user_id":"eve""#] {
+        assert!(rescued.contains(part), "{rescued}");
+    }
+}

@@ -1,0 +1,253 @@
+//! Scalars: from the text of a JSON value to what a column holds. Nothing here guesses; what does not fit is `None`.
+
+use std::borrow::Cow;
+
+use sonic_rs::{JsonValueTrait, LazyValue};
+
+/// Go's zero time, `0001-01-01T00:00:00Z`, which stands for "never".
+const GO_ZERO_US: i64 = -62_135_596_800_000_000;
+
+/// Go's zero time in nanoseconds as its int64 arithmetic yields it.
+const GO_ZERO_NS: i64 = -6_795_364_578_871_345_152;
+
+/// Nanosecond integers below this are days in 1970: seconds, milliseconds or something else altogether.
+const PLAUSIBLE_NS: u64 = 1_000_000_000_000_000;
+
+/// A point in time, or the explicit absence of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Time {
+    /// Microseconds since 1970.
+    At(i64),
+    /// Go's zero time or an empty string.
+    Never,
+}
+
+pub(super) fn is_null(value: &LazyValue<'_>) -> bool {
+    value.as_raw_str() == "null"
+}
+
+pub(super) fn is_object(value: &LazyValue<'_>) -> bool {
+    value.as_raw_str().starts_with('{')
+}
+
+pub(super) fn is_array(value: &LazyValue<'_>) -> bool {
+    value.as_raw_str().starts_with('[')
+}
+
+/// The text of a string, without its escapes.
+pub(super) fn text<'a>(value: &LazyValue<'a>) -> Option<Cow<'a, str>> {
+    match value.as_raw_cow() {
+        Cow::Borrowed(raw) => {
+            let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
+            if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
+                return Some(Cow::Borrowed(inner));
+            }
+            value.as_str().map(|text| Cow::Owned(text.to_owned()))
+        }
+        Cow::Owned(_) => value.as_str().map(|text| Cow::Owned(text.to_owned())),
+    }
+}
+
+pub(super) fn boolean(value: &LazyValue<'_>) -> Option<bool> {
+    value.as_bool()
+}
+
+/// A whole number; with `lenient`, also one spelled in a string.
+pub(super) fn integer(value: &LazyValue<'_>, lenient: bool) -> Option<i64> {
+    let raw = value.as_raw_str();
+    match raw.as_bytes()[0] {
+        b'"' if lenient => parse_integer(value.as_str()?),
+        b'-' | b'0'..=b'9' => parse_integer(raw),
+        _ => None,
+    }
+}
+
+fn parse_integer(text: &str) -> Option<i64> {
+    // A float spells the integer it equals, as long as a float can tell it from its neighbours.
+    text.parse().ok().or_else(|| {
+        let number: f64 = text.parse().ok()?;
+        #[allow(clippy::cast_possible_truncation)]
+        (number.fract() == 0.0 && number.abs() < 9_007_199_254_740_992.0).then_some(number as i64)
+    })
+}
+
+/// A finite number; with `lenient`, also one spelled in a string.
+pub(super) fn float(value: &LazyValue<'_>, lenient: bool) -> Option<f64> {
+    let raw = value.as_raw_str();
+    let text = match raw.as_bytes()[0] {
+        b'"' if lenient => value.as_str()?,
+        b'-' | b'0'..=b'9' => raw,
+        _ => return None,
+    };
+    text.parse().ok().filter(|number: &f64| number.is_finite())
+}
+
+/// RFC 3339 text or integer nanoseconds.
+pub(super) fn time(value: &LazyValue<'_>) -> Option<Time> {
+    let raw = value.as_raw_str();
+    match raw.as_bytes()[0] {
+        b'"' => {
+            let text = value.as_str()?;
+            if text.is_empty() { Some(Time::Never) } else { parse_rfc3339_us(text).map(never_if_zero) }
+        }
+        b'-' | b'0'..=b'9' => {
+            let ns: i64 = raw.parse().ok()?;
+            match ns {
+                GO_ZERO_NS => Some(Time::Never),
+                ns if ns.unsigned_abs() < PLAUSIBLE_NS => None,
+                ns => Some(Time::At(ns.div_euclid(1_000))),
+            }
+        }
+        _ => None,
+    }
+}
+
+fn never_if_zero(us: i64) -> Time {
+    if us == GO_ZERO_US { Time::Never } else { Time::At(us) }
+}
+
+/// RFC 3339 with 0 to 9 digits of a second and any offset, in microseconds since 1970; finer digits are cut.
+pub(crate) fn parse_rfc3339_us(text: &str) -> Option<i64> {
+    let bytes = text.as_bytes();
+    let number = |from: usize, to: usize| -> Option<i64> {
+        bytes
+            .get(from..to)?
+            .iter()
+            .try_fold(0i64, |sum, byte| byte.is_ascii_digit().then(|| sum * 10 + i64::from(byte - b'0')))
+    };
+    let is = |at: usize, any: &[u8]| bytes.get(at).is_some_and(|byte| any.contains(byte));
+    if !(is(4, b"-") && is(7, b"-") && is(10, b"Tt ") && is(13, b":") && is(16, b":")) {
+        return None;
+    }
+    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
+    let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
+    if !(1..=12).contains(&month) || day < 1 || day > days_in_month(year, month) {
+        return None;
+    }
+    if hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    let mut at = 19;
+    let mut fraction_us = 0;
+    if is(at, b".") {
+        let digits = bytes[at + 1..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+        if !(1..=9).contains(&digits) {
+            return None;
+        }
+        fraction_us = number(at + 1, at + 1 + digits.min(6))?;
+        for _ in digits..6 {
+            fraction_us *= 10;
+        }
+        at += 1 + digits;
+    }
+    let offset_seconds = if is(at, b"Zz") {
+        at += 1;
+        0
+    } else if is(at, b"+-") && is(at + 3, b":") {
+        let (hours, minutes) = (number(at + 1, at + 3)?, number(at + 4, at + 6)?);
+        if hours > 23 || minutes > 59 {
+            return None;
+        }
+        let sign = if bytes[at] == b'-' { -1 } else { 1 };
+        at += 6;
+        sign * (hours * 3600 + minutes * 60)
+    } else {
+        return None;
+    };
+    let seconds = days_since_1970(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second - offset_seconds;
+    (at == bytes.len()).then_some(seconds * 1_000_000 + fraction_us)
+}
+
+fn days_in_month(year: i64, month: i64) -> i64 {
+    match month {
+        2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    }
+}
+
+/// Days in the proleptic Gregorian calendar, counted in 400-year eras that begin in March.
+fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let era = year.div_euclid(400);
+    let year_of_era = year.rem_euclid(400);
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn value(json: &str) -> LazyValue<'_> {
+        sonic_rs::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn times_of_every_spelling() {
+        let at = |json: &str| time(&value(json));
+        let noon = Time::At(1_767_268_800_000_000);
+        for same in [
+            r#""2026-01-01T12:00:00Z""#,
+            r#""2026-01-01T12:00:00.000000000Z""#,
+            r#""2026-01-01t13:30:00.0+01:30""#,
+            r#""2026-01-01T07:00:00-05:00""#,
+            "1767268800000000000",
+        ] {
+            assert_eq!(at(same), Some(noon), "{same}");
+        }
+        assert_eq!(at(r#""2026-01-01T12:00:00.1234567Z""#), Some(Time::At(1_767_268_800_123_456)));
+        for never in [r#""""#, r#""0001-01-01T00:00:00Z""#, "-6795364578871345152"] {
+            assert_eq!(at(never), Some(Time::Never), "{never}");
+        }
+        for bad in [
+            r#""2026-02-29T00:00:00Z""#,
+            r#""2026-01-01""#,
+            r#""2026-01-01T12:00:00""#,
+            r#""2026-01-01T12:00:00.Z""#,
+            r#""2026-01-01T12:00:00.1234567890Z""#,
+            r#""2026-01-01T12:00:00Zulu""#,
+            r#""yesterday""#,
+            "1767268800",
+            "true",
+            "{}",
+        ] {
+            assert_eq!(at(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn numbers_fit_or_do_not() {
+        assert_eq!(integer(&value("12"), false), Some(12));
+        assert_eq!(integer(&value("12.0"), false), Some(12));
+        assert_eq!(integer(&value("-9223372036854775808"), false), Some(i64::MIN));
+        assert_eq!(integer(&value("9223372036854775808"), false), None);
+        assert_eq!(integer(&value("1.5"), false), None);
+        assert_eq!(integer(&value(r#""12""#), false), None);
+        assert_eq!(integer(&value(r#""12""#), true), Some(12));
+        assert_eq!(integer(&value(r#""12 kB""#), true), None);
+        assert_eq!(float(&value("1e3"), false), Some(1000.0));
+        assert_eq!(float(&value("1e999"), false), None);
+    }
+
+    proptest! {
+        #[test]
+        fn times_agree_with_jiff(us in -62_135_596_800_000_001i64..253_000_000_000_000_000, digits in 0usize..10) {
+            let at = jiff::Timestamp::from_microsecond(us).unwrap();
+            let text = format!("{at:.digits$}");
+            let wanted = text.parse::<jiff::Timestamp>().unwrap();
+            if !text.starts_with('-') {
+                prop_assert_eq!(parse_rfc3339_us(&text), Some(wanted.as_microsecond()));
+            }
+        }
+
+        #[test]
+        fn nothing_panics(text in "\\PC{0,40}") {
+            let _ = parse_rfc3339_us(&text);
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Committing: settle what is pending, rebase on the log as it is, put, settle. Losing a race is a new round, not an error.
+
+use object_store::{ObjectStoreExt, PutPayload};
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::Lake;
+use super::entry::{Action, CellRecord, Entry, Lists, ListsAside, READER_VERSION};
+use super::layout::Key;
+use super::log::Put;
+use super::proposal::{Outcome, Proposal, Rebased, rebase};
+use super::state::State;
+use super::store::store_error;
+use crate::error::{Error, Kind, Result};
+
+/// Rounds of losing the race for the next entry. Each one means that another run has committed.
+const ROUNDS: u32 = 100;
+/// Elements that a cell's lists may have within an entry. A commit of a year has 365 cells.
+const MAX_INLINE: usize = 100;
+
+impl Lake {
+    /// Commits what still stands of `proposal`, exactly once: after an error it may be committed again as it is. On
+    /// success `state` is the log with this entry in it.
+    pub async fn commit(&self, state: &mut State, proposal: &Proposal) -> Result<Outcome> {
+        self.refresh(state).await?;
+        for _ in 0..ROUNDS {
+            self.settle(state).await?;
+            let (mut actions, superseded) = match rebase(state, proposal)? {
+                Rebased::Landed { entry } => {
+                    return Ok(Outcome::Committed { entry, superseded: Vec::new(), settled: true });
+                }
+                Rebased::Nothing(outcome) => return Ok(outcome),
+                Rebased::Actions { actions, superseded } => (actions, superseded),
+            };
+            for action in &mut actions {
+                if let Action::Cover(cover) = action {
+                    self.put_lists_aside(&mut cover.record).await?;
+                }
+            }
+            let number = state.next();
+            let entry = Entry {
+                reader_version: READER_VERSION,
+                number,
+                commit_id: proposal.commit_id,
+                settled: number - 1,
+                actions,
+            };
+            // A rule that this breaks must not reach the log, where it could never be repaired.
+            let mut after = state.clone();
+            after.apply(&entry).map_err(|error| Error::new(Kind::Internal, error.to_string()))?;
+            if self.put_entry(&entry).await? == Put::Lost {
+                self.refresh(state).await?;
+                continue;
+            }
+            self.snapshot_if_due(&after).await;
+            *state = after;
+            let settled = match self.settle(state).await {
+                Ok(()) => true,
+                Err(error) => {
+                    tracing::warn!(
+                        entry = number,
+                        error = error.report(),
+                        "committed, but not settled: the next run will"
+                    );
+                    false
+                }
+            };
+            if self.was_voided(state, number).await? {
+                return Err(Error::new(
+                    Kind::Temporary,
+                    "files of this commit were deleted before it was settled, it was undone",
+                )
+                .hint("run the same command again, and let no other program or lifecycle rule touch `_chatlake/`"));
+            }
+            return Ok(Outcome::Committed { entry: number, superseded, settled });
+        }
+        Err(Error::new(Kind::Temporary, "other runs keep committing to this lake").hint("run the same command again"))
+    }
+
+    /// Whether an entry was undone. Only the very next one can do that.
+    async fn was_voided(&self, state: &State, number: u64) -> Result<bool> {
+        if state.next() == number + 1 {
+            return Ok(false);
+        }
+        let voids = |action: &Action| matches!(action, Action::Void(void) if void.entry == number);
+        Ok(self.entry(number + 1).await?.is_some_and(|next| next.actions.iter().any(voids)))
+    }
+
+    /// The lists of a cell, wherever they are.
+    pub async fn lists(&self, record: &CellRecord) -> Result<Lists> {
+        let Some(aside) = &record.lists_aside else { return Ok(record.lists.clone()) };
+        let key = Key::Lists(aside.xxh3.clone());
+        let cannot = |error| store_error("cannot read the lists of a cell", self.display_url(), error);
+        let bytes = self.store().get(&key.path()).await.map_err(cannot)?.bytes().await.map_err(cannot)?;
+        let damaged = || {
+            Error::new(Kind::Data, format!("`{key}` is not what was written"))
+                .hint("restore it from a version or a backup of the bucket")
+        };
+        if content_name(&bytes) != aside.xxh3 {
+            return Err(damaged());
+        }
+        serde_json::from_slice(&bytes).map_err(|error| damaged().because(error))
+    }
+
+    /// Named by content, so that the cells of a span, which share their lists, share one object.
+    async fn put_lists_aside(&self, record: &mut CellRecord) -> Result<()> {
+        if record.lists.len() <= MAX_INLINE {
+            return Ok(());
+        }
+        let lists = std::mem::take(&mut record.lists);
+        let bytes = serde_json::to_vec(&lists)
+            .map_err(|error| Error::new(Kind::Internal, "cannot write the lists of a cell").because(error))?;
+        let name = content_name(&bytes);
+        self.store()
+            .put(&Key::Lists(name.clone()).path(), PutPayload::from(bytes))
+            .await
+            .map_err(|error| store_error("cannot write the lists of a cell", self.display_url(), error))?;
+        record.lists_aside = Some(ListsAside {
+            xxh3: name,
+            missing_channels: lists.missing_channels.len() as u64,
+            failed_channels: lists.failed_channels.len() as u64,
+            task_ids: lists.task_ids.len() as u64,
+        });
+        Ok(())
+    }
+}
+
+fn content_name(bytes: &[u8]) -> String {
+    format!("{:032x}", xxh3_128(bytes))
+}

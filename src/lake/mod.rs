@@ -1,0 +1,121 @@
+//! The lake: where everything lies, whose it is, and the log that says what is in it.
+//!
+//! ```text
+//! stage files  ->  put entry N  ->  settle: move files to where readers look
+//!                    | lost: read what others put, rebase, put N+1
+//! ```
+//! The truth is the log: entries are put if absent, never changed, and [`State`] is their fold. At most the last entry is
+//! unsettled, since whoever puts an entry settles the one before first.
+
+pub mod entry;
+pub mod identity;
+pub mod layout;
+pub mod proposal;
+pub mod staging;
+pub mod state;
+pub mod store;
+
+mod commit;
+mod log;
+mod settle;
+mod snapshot;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use object_store::{GetResult, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+use uuid::Uuid;
+
+pub use self::entry::{CellRecord, Cover, DataFile, Exception, Lists};
+pub use self::identity::{Identity, Include, Selection, Source};
+pub use self::layout::Key;
+pub use self::proposal::{Mode, Outcome, Proposal};
+pub use self::staging::{StagedObject, StagedWriter};
+pub use self::state::{Covered, Live, State};
+use self::store::store_error;
+pub use self::store::{Env, process_env};
+use crate::error::{Error, Kind, Result};
+
+/// A lake on object storage.
+#[derive(Clone, Debug)]
+pub struct Lake {
+    store: Arc<dyn ObjectStore>,
+    display_url: String,
+    pause: Duration,
+}
+
+impl Lake {
+    /// Opens `s3://bucket/prefix`, `file:///folder` or a path, and looks whether it answers. Nothing is created.
+    pub async fn open(location: &str, env: &Env) -> Result<Self> {
+        let opened = store::open(location, env).await?;
+        let lake = Self::new(opened.store, opened.display_url);
+        match lake.store.list(Some(&Key::log())).next().await.transpose() {
+            Ok(_) => Ok(lake),
+            Err(error) => Err(store_error("cannot open the lake", &lake.display_url, error)),
+        }
+    }
+
+    /// A lake at the root of a store.
+    pub fn new(store: Arc<dyn ObjectStore>, display_url: String) -> Self {
+        Self { store, display_url, pause: Duration::from_millis(200) }
+    }
+
+    /// Where it is, for people: without any credential.
+    pub fn display_url(&self) -> &str {
+        &self.display_url
+    }
+
+    /// The store; the lake is its root.
+    pub fn store(&self) -> &Arc<dyn ObjectStore> {
+        &self.store
+    }
+
+    /// How long to wait before an entry is put again; doubles each time.
+    fn pause(&self) -> Duration {
+        self.pause
+    }
+
+    /// Whether the store honours put-if-absent: many accept the header and ignore it, so only a trial tells.
+    pub async fn probe_conditional_put(&self, probe_id: Uuid) -> Result<bool> {
+        let key = Key::Probe(probe_id).path();
+        let put = || self.store.put_opts(&key, "{}".into(), PutOptions::from(PutMode::Create));
+        let cannot = |error| store_error("cannot test conditional writes", &self.display_url, error);
+        match put().await {
+            // Our own first attempt, when the store's client has repeated it.
+            Ok(_) | Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {}
+            Err(object_store::Error::NotImplemented { .. } | object_store::Error::NotSupported { .. }) => {
+                return Ok(false);
+            }
+            Err(error) => return Err(cannot(error)),
+        }
+        let second = put().await;
+        self.delete(vec![key.clone()]).await?;
+        match second {
+            Ok(_) => Ok(false),
+            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => Ok(true),
+            Err(error) => Err(cannot(error)),
+        }
+    }
+
+    /// Opens a live file, settled or not.
+    pub async fn read(&self, file: &DataFile) -> Result<GetResult> {
+        // The final key is tried again last: the file may have moved there between the two looks.
+        for key in [file.key(), file.staged_key(), file.key()] {
+            match self.store.get(&key.path()).await {
+                Err(object_store::Error::NotFound { .. }) => {}
+                found => return found.map_err(|error| store_error("cannot read a file", &self.display_url, error)),
+            }
+        }
+        if !self.state().await?.files().any(|live| live.file.id == file.id) {
+            return Err(Error::new(Kind::Temporary, format!("another run has replaced `{}` meanwhile", file.key()))
+                .hint("run the same command again"));
+        }
+        Err(Error::new(Kind::Data, format!("`{}` is gone, and the log says it is live", file.key()))
+            .hint("restore it from a version or a backup, or export its cell again with --replace"))
+    }
+}

@@ -1,0 +1,305 @@
+//! What a lake holds: the fold of its log. Pure: entries in, state out.
+//!
+//! Every entry is checked against the rules it was committed under, so a state that exists is a consistent one:
+//! covers never overlap, every file that belongs to a cell lies in exactly one cover, and only the last entry may still
+//! have files to move.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::entry::{Action, Cover, DataFile, Entry, Void};
+use crate::window::Window;
+
+/// The fold of the log up to an entry.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    next: u64,
+    origin: Option<Timestamp>,
+    covers: BTreeMap<Timestamp, Covered>,
+    files: BTreeMap<String, Live>,
+    pending: Option<Pending>,
+}
+
+/// A cover and the entry that made it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Covered {
+    /// The cover.
+    pub cover: Cover,
+    /// The entry's number.
+    pub entry: u64,
+    /// The entry's commit id.
+    pub commit_id: Uuid,
+}
+
+/// A live file and the entry that added it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Live {
+    /// The file.
+    pub file: DataFile,
+    /// The entry's number.
+    pub entry: u64,
+}
+
+/// The last entry as long as it is not known to be settled: what is left to move, and what a void would bring back.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Pending {
+    /// The entry's number.
+    pub entry: u64,
+    /// Files to move from staging to their final keys.
+    pub added: Vec<DataFile>,
+    /// Files to delete once all of those are moved.
+    pub removed: Vec<Live>,
+    /// Files of a voided entry: to delete wherever they are.
+    pub discarded: Vec<DataFile>,
+    covered: Vec<Window>,
+    replaced: Vec<Covered>,
+    set_origin: bool,
+}
+
+/// An entry that breaks the rules of the log.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("entry {entry} of the lake's log breaks its rules: {reason}")]
+pub struct Broken {
+    /// The entry's number.
+    pub entry: u64,
+    /// Which rule, and with what.
+    pub reason: String,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { next: 1, origin: None, covers: BTreeMap::new(), files: BTreeMap::new(), pending: None }
+    }
+}
+
+impl State {
+    /// The number of the next entry.
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Where automatic sync began.
+    pub fn origin(&self) -> Option<Timestamp> {
+        self.origin
+    }
+
+    /// The end of the contiguous coverage from the origin; the origin itself when nothing follows it.
+    pub fn frontier(&self) -> Option<Timestamp> {
+        let mut at = self.origin?;
+        while let Some((_, covered)) = self.covers.range(..=at).next_back()
+            && covered.cover.window.until > at
+        {
+            at = covered.cover.window.until;
+        }
+        Some(at)
+    }
+
+    /// Every cover, in order of time.
+    pub fn covers(&self) -> impl DoubleEndedIterator<Item = &Covered> {
+        self.covers.values()
+    }
+
+    /// The covers that share an instant with `range`, in order of time.
+    pub fn covers_in(&self, range: Window) -> impl Iterator<Item = &Covered> {
+        // Covers are disjoint, so at most one that starts before the range reaches into it.
+        let before = self.covers.range(..range.since).next_back().map(|(_, covered)| covered);
+        before
+            .filter(|covered| covered.cover.window.until > range.since)
+            .into_iter()
+            .chain(self.covers.range(range.since..range.until).map(|(_, covered)| covered))
+    }
+
+    /// What of `range` is not covered.
+    pub fn uncovered(&self, range: Window) -> Vec<Window> {
+        range.subtract(self.covers_in(range).map(|covered| covered.cover.window))
+    }
+
+    /// Every live file, in order of id.
+    pub fn files(&self) -> impl Iterator<Item = &Live> {
+        self.files.values()
+    }
+
+    /// The live files whose cell lies in `window`.
+    pub fn files_of(&self, window: Window) -> impl Iterator<Item = &Live> {
+        self.files.values().filter(move |live| live.file.cell.is_some_and(|cell| window.covers(&cell)))
+    }
+
+    /// The last entry, unless it is known to be settled.
+    pub fn pending(&self) -> Option<&Pending> {
+        self.pending.as_ref()
+    }
+
+    /// The entry that this commit became, if it still covers something.
+    pub fn entry_of(&self, commit_id: Uuid) -> Option<u64> {
+        self.covers.values().find(|covered| covered.commit_id == commit_id).map(|covered| covered.entry)
+    }
+
+    /// The last entry is settled: every file is where readers look, nothing else is.
+    pub(crate) fn mark_settled(&mut self) {
+        self.pending = None;
+    }
+
+    /// Takes the next entry in, or changes nothing.
+    pub fn apply(&mut self, entry: &Entry) -> Result<(), Broken> {
+        let broken = |reason: String| Broken { entry: entry.number, reason };
+        if entry.number != self.next {
+            return Err(broken(format!("entry {} was expected", self.next)));
+        }
+        if entry.settled != entry.number - 1 {
+            return Err(broken(format!("it was put when only {} entries were settled", entry.settled)));
+        }
+        let void = entry.actions.iter().find_map(|action| match action {
+            Action::Void(void) => Some(void),
+            _ => None,
+        });
+        if let Some(void) = void {
+            if entry.actions.len() > 1 {
+                return Err(broken("a void stands alone".to_owned()));
+            }
+            self.apply_void(entry.number, void).map_err(broken)?;
+        } else {
+            let change = self.change(entry).map_err(broken)?;
+            self.apply_change(entry, change);
+        }
+        self.next += 1;
+        Ok(())
+    }
+
+    fn apply_void(&mut self, number: u64, void: &Void) -> Result<(), String> {
+        let Some(voided) = self.pending.take_if(|pending| pending.entry == void.entry && !pending.covered.is_empty())
+        else {
+            return Err(format!("it voids entry {}, which is not the last commit", void.entry));
+        };
+        for file in &voided.added {
+            self.files.remove(&file.id);
+        }
+        for window in &voided.covered {
+            self.covers.remove(&window.since);
+        }
+        if voided.set_origin {
+            self.origin = None;
+        }
+        let mut discarded = voided.added;
+        let (gone, back): (Vec<Live>, Vec<Live>) =
+            voided.removed.into_iter().partition(|live| void.lost.contains(&live.file.id));
+        for window in &voided.covered {
+            let inside = |live: &&Live| live.file.cell.is_some_and(|cell| window.covers(&cell));
+            if gone.iter().any(|live| inside(&live)) {
+                discarded.extend(back.iter().filter(inside).map(|live| live.file.clone()));
+            } else {
+                let old = voided.replaced.iter().filter(|old| window.covers(&old.cover.window));
+                self.covers.extend(old.map(|old| (old.cover.window.since, old.clone())));
+                self.files.extend(back.iter().filter(inside).map(|live| (live.file.id.clone(), live.clone())));
+            }
+        }
+        self.pending = Some(Pending { entry: number, discarded, ..Pending::default() });
+        Ok(())
+    }
+
+    /// Checks every rule that a commit is under; what comes back cannot fail.
+    fn change<'a>(&self, entry: &'a Entry) -> Result<Change<'a>, String> {
+        let mut change = Change::default();
+        for action in &entry.actions {
+            match action {
+                Action::Origin(at) => change.origin = change.origin.or(Some(*at)),
+                Action::Cover(cover) => self.check_cover(cover, &mut change)?,
+                Action::Remove(removed) => {
+                    if !self.files.contains_key(&removed.id) || !change.removed.insert(&removed.id) {
+                        return Err(format!("it removes `{}`, which is not live", removed.id));
+                    }
+                }
+                Action::Add(file) => change.added.push(file),
+                Action::Void(_) => return Err("a void stands alone".to_owned()),
+            }
+        }
+        if change.covers.is_empty() {
+            return Err("it covers nothing".to_owned());
+        }
+        let leaving: BTreeSet<&str> = change
+            .covers
+            .values()
+            .filter(|cover| !cover.keep_files)
+            .flat_map(|cover| self.files_of(cover.window))
+            .map(|live| live.file.id.as_str())
+            .collect();
+        if let Some(id) = leaving.symmetric_difference(&change.removed).next() {
+            return Err(format!("`{id}` must be removed if, and only if, its cell is replaced"));
+        }
+        let mut ids = BTreeSet::new();
+        for file in &change.added {
+            if !file.is_well_named() {
+                return Err(format!("`{}` is no place for a file", file.key()));
+            }
+            if self.files.contains_key(&file.id) || !ids.insert(&file.id) {
+                return Err(format!("it adds `{}`, which is there already", file.id));
+            }
+            let fits = |cell: Window| {
+                change.covers.get(&cell.since).is_some_and(|cover| cover.window == cell && !cover.keep_files)
+            };
+            if !file.cell.is_none_or(fits) {
+                return Err(format!("it adds `{}` to a cell that it does not write", file.id));
+            }
+        }
+        Ok(change)
+    }
+
+    fn check_cover<'a>(&self, cover: &'a Cover, change: &mut Change<'a>) -> Result<(), String> {
+        let window = cover.window;
+        if window.since >= window.until {
+            return Err(format!("`{window}` is empty"));
+        }
+        let neighbours = change.covers.range(..window.until).next_back();
+        if neighbours.is_some_and(|(_, other)| other.window.until > window.since) {
+            return Err(format!("it covers part of `{window}` twice"));
+        }
+        let mut replaces = false;
+        for old in self.covers_in(window) {
+            if !window.covers(&old.cover.window) {
+                return Err(format!("`{window}` cuts through `{}`", old.cover.window));
+            }
+            if old.cover.exported_at >= cover.exported_at {
+                return Err(format!("`{window}` was exported later by entry {}", old.entry));
+            }
+            replaces = true;
+        }
+        if cover.keep_files && !replaces {
+            return Err(format!("`{window}` keeps the files of nothing"));
+        }
+        change.covers.insert(window.since, cover);
+        Ok(())
+    }
+
+    fn apply_change(&mut self, entry: &Entry, change: Change<'_>) {
+        let mut pending = Pending { entry: entry.number, ..Pending::default() };
+        if self.origin.is_none() && change.origin.is_some() {
+            self.origin = change.origin;
+            pending.set_origin = true;
+        }
+        for cover in change.covers.into_values() {
+            let window = cover.window;
+            let since: Vec<Timestamp> = self.covers_in(window).map(|old| old.cover.window.since).collect();
+            pending.replaced.extend(since.iter().filter_map(|since| self.covers.remove(since)));
+            pending.covered.push(window);
+            let covered = Covered { cover: cover.clone(), entry: entry.number, commit_id: entry.commit_id };
+            self.covers.insert(window.since, covered);
+        }
+        pending.removed = change.removed.into_iter().filter_map(|id| self.files.remove(id)).collect();
+        for file in change.added {
+            self.files.insert(file.id.clone(), Live { file: file.clone(), entry: entry.number });
+            pending.added.push(file.clone());
+        }
+        self.pending = Some(pending);
+    }
+}
+
+/// What an entry does, checked.
+#[derive(Default)]
+struct Change<'a> {
+    origin: Option<Timestamp>,
+    covers: BTreeMap<Timestamp, &'a Cover>,
+    removed: BTreeSet<&'a str>,
+    added: Vec<&'a DataFile>,
+}

@@ -1,0 +1,342 @@
+//! Opening the place where a lake lies, and saying clearly why not.
+
+use std::collections::BTreeMap;
+use std::error::Error as StdError;
+use std::io;
+use std::path::{Component, Path as FsPath};
+use std::sync::Arc;
+use std::time::Duration;
+
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::prefix::PrefixStore;
+use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
+use url::Url;
+
+use crate::error::{Error, Kind, Result};
+
+/// The process environment, or what stands for it.
+pub type Env = BTreeMap<String, String>;
+
+/// The variables of this process that are text.
+pub fn process_env() -> Env {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
+/// A store whose root is the lake, and how to name it to people: never with a credential.
+pub(super) struct Opened {
+    pub(super) store: Arc<dyn ObjectStore>,
+    pub(super) display_url: String,
+}
+
+/// How long one request may take. A server-side copy of a large file answers late.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(180);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Whether this machine has an instance role is known in this time or not at all.
+const METADATA_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Opens `s3://bucket/prefix`, `file:///folder` or a path. Nothing is created.
+pub(super) async fn open(location: &str, env: &Env) -> Result<Opened> {
+    match location.split_once("://") {
+        Some(("s3" | "s3a", _)) => open_s3(location, env).await,
+        Some(("file", _)) => {
+            let url = parse_url(location)?;
+            let folder = url.to_file_path().map_err(|()| {
+                usage(
+                    format!("`{location}` names no folder on this machine"),
+                    "write file:///absolute/folder, or a path",
+                )
+            })?;
+            open_folder(&folder)
+        }
+        Some((scheme, _)) => Err(usage(
+            format!("a lake at `{scheme}://` is not supported"),
+            "use s3://bucket/prefix, file:///folder or a path; other S3-compatible stores by AWS_ENDPOINT_URL",
+        )),
+        None if location.is_empty() => Err(usage("--lake is empty".to_owned(), "use s3://bucket/prefix or a folder")),
+        None => open_folder(FsPath::new(location)),
+    }
+}
+
+fn open_folder(folder: &FsPath) -> Result<Opened> {
+    let refused = |reason: String| usage(format!("the lake `{}` {reason}", folder.display()), "choose a folder");
+    let absolute = std::path::absolute(folder).map_err(|error| refused("is no path".to_owned()).because(error))?;
+    // Symlinks are resolved as far as the path exists, so that `..` means what the file system means by it.
+    let mut missing = Vec::new();
+    let mut existing = absolute.clone();
+    let root = loop {
+        match existing.canonicalize() {
+            Ok(found) if found.is_dir() => break found,
+            Ok(_) => return Err(refused("is a file, or lies below one".to_owned())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+                return Err(refused("is a file, or lies below one".to_owned()));
+            }
+            Err(error) => {
+                let message = format!("cannot open the lake `{}`", folder.display());
+                let kind =
+                    if error.kind() == io::ErrorKind::PermissionDenied { Kind::Permission } else { Kind::Temporary };
+                return Err(Error::new(kind, message).because(error).hint("check the folder's owner and rights"));
+            }
+        }
+        match existing.components().next_back() {
+            Some(Component::Normal(name)) => missing.push(name.to_owned()),
+            _ => return Err(refused("does not exist, and `..` cannot be followed there".to_owned())),
+        }
+        existing.pop();
+    };
+    let root = missing.into_iter().rev().fold(root, |path, name| path.join(name));
+    let prefix = Path::from_absolute_path(&root)
+        .map_err(|error| refused("has a name that cannot be used".to_owned()).because(error))?;
+    let store = LocalFileSystem::new().with_fsync(true);
+    Ok(Opened { store: Arc::new(PrefixStore::new(store, prefix)), display_url: root.display().to_string() })
+}
+
+async fn open_s3(location: &str, env: &Env) -> Result<Opened> {
+    let url = parse_url(location)?;
+    let Some(bucket) = url.host_str().filter(|bucket| !bucket.is_empty()) else {
+        return Err(usage(format!("`{location}` names no bucket"), "write s3://bucket/prefix"));
+    };
+    let refused = |error: object_store::Error| {
+        usage(format!("the S3 settings for bucket `{bucket}` cannot be used"), "check the AWS_* variables")
+            .because(error)
+    };
+    let mut builder = AmazonS3Builder::new().with_bucket_name(bucket).with_retry(retries());
+    let mut options = ClientOptions::new().with_timeout(REQUEST_TIMEOUT).with_connect_timeout(CONNECT_TIMEOUT);
+    for (name, value) in env.iter().filter(|(name, value)| name.starts_with("AWS_") && !value.is_empty()) {
+        // object_store has names for the variables that it knows; the others are for other programs.
+        match name.to_ascii_lowercase().parse::<AmazonS3ConfigKey>() {
+            Ok(AmazonS3ConfigKey::Bucket) | Err(_) => {}
+            Ok(AmazonS3ConfigKey::Client(key)) => options = options.with_config(key, value),
+            Ok(key) => builder = builder.with_config(key, value),
+        }
+    }
+    let endpoint = [AmazonS3ConfigKey::S3Endpoint, AmazonS3ConfigKey::Endpoint]
+        .iter()
+        .find_map(|key| builder.get_config_value(key));
+    if let Some(endpoint) = endpoint {
+        let parsed = Url::parse(&endpoint)
+            .map_err(|error| usage("the S3 endpoint is no URL".to_owned(), "check AWS_ENDPOINT_URL").because(error))?;
+        if parsed.scheme() == "http" {
+            options = options.with_allow_http(true);
+        }
+    }
+    builder = builder.with_client_options(options);
+    if needs_instance_role(&builder) {
+        check_instance_role(env).await?;
+    }
+    let prefix = Path::from_url_path(url.path()).map_err(|error| {
+        usage(format!("`{location}` has a prefix that cannot be used"), "use plain names").because(error)
+    })?;
+    let display_url = format!("s3://{bucket}/{prefix}");
+    let store = builder.build().map_err(refused)?;
+    Ok(Opened { store: Arc::new(PrefixStore::new(store, prefix)), display_url })
+}
+
+fn parse_url(location: &str) -> Result<Url> {
+    // The text is not repeated: whoever puts a secret into a URL does not want to see it in a log.
+    let url = Url::parse(location)
+        .map_err(|error| usage("--lake is no URL".to_owned(), "write s3://bucket/prefix").because(error))?;
+    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some() {
+        return Err(usage(
+            "--lake must hold no credentials, `?` or `#`".to_owned(),
+            "give credentials by AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+        ));
+    }
+    Ok(url)
+}
+
+/// Bounded in number and time: a scheduler retries better than a process that hangs.
+fn retries() -> RetryConfig {
+    RetryConfig {
+        backoff: BackoffConfig {
+            init_backoff: Duration::from_millis(100),
+            max_backoff: Duration::from_secs(5),
+            base: 2.,
+        },
+        max_retries: 5,
+        retry_timeout: Duration::from_secs(60),
+    }
+}
+
+/// Whether nothing but the metadata service of a virtual machine is left to give credentials.
+fn needs_instance_role(builder: &AmazonS3Builder) -> bool {
+    let has = |key: AmazonS3ConfigKey| builder.get_config_value(&key).is_some();
+    let skips = builder.get_config_value(&AmazonS3ConfigKey::SkipSignature).is_some_and(|value| value == "true");
+    !(skips
+        || has(AmazonS3ConfigKey::AccessKeyId)
+        || has(AmazonS3ConfigKey::SecretAccessKey)
+        || has(AmazonS3ConfigKey::WebIdentityTokenFile) && has(AmazonS3ConfigKey::RoleArn)
+        || has(AmazonS3ConfigKey::ContainerCredentialsRelativeUri)
+        || has(AmazonS3ConfigKey::ContainerCredentialsFullUri)
+            && has(AmazonS3ConfigKey::ContainerAuthorizationTokenFile)
+        || has(AmazonS3ConfigKey::MetadataEndpoint))
+}
+
+/// Asks briefly whether there is a metadata service, since a machine without one would wait for it for minutes.
+async fn check_instance_role(env: &Env) -> Result<()> {
+    let profile = env.get("AWS_PROFILE").filter(|profile| !profile.is_empty());
+    let disabled = env.get("AWS_EC2_METADATA_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    if profile.is_none() && !disabled {
+        let connected = tokio::net::TcpStream::connect(("169.254.169.254", 80));
+        if matches!(tokio::time::timeout(METADATA_TIMEOUT, connected).await, Ok(Ok(_))) {
+            return Ok(());
+        }
+    }
+    let message = match profile {
+        Some(profile) => format!("the AWS profile `{profile}` is set, but profiles and SSO are not read"),
+        None => "there are no AWS credentials".to_owned(),
+    };
+    let name = profile.map_or("NAME", String::as_str);
+    Err(Error::new(Kind::Permission, message).hint(format!(
+        "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or: eval \"$(aws configure export-credentials --profile {name} --format env)\""
+    )))
+}
+
+fn usage(message: String, hint: &str) -> Error {
+    Error::new(Kind::Usage, message).hint(hint)
+}
+
+/// What a failed operation on the lake means to whoever runs chatlake.
+pub(crate) fn store_error(doing: &str, lake: &str, error: object_store::Error) -> Error {
+    let (kind, hint) = meaning(&error);
+    Error::new(kind, format!("{doing} at {lake}")).because(error).hint(hint)
+}
+
+fn meaning(error: &object_store::Error) -> (Kind, &'static str) {
+    use object_store::Error as Store;
+    // Listing and bulk deletion give every refusal as a generic error: what S3 said is only in its text.
+    let text = error.to_string();
+    let says = |codes: &[&str]| codes.iter().any(|code| text.contains(code));
+    if says(&["NoSuchBucket"]) {
+        return (Kind::Usage, "make the bucket, or check its name in --lake");
+    }
+    if says(&["AuthorizationHeaderMalformed", "PermanentRedirect", "Received redirect without LOCATION"]) {
+        return (Kind::Usage, "the bucket is in another region: set AWS_REGION");
+    }
+    if says(&["403 Forbidden", "401 Unauthorized", "AccessDenied"]) {
+        return PERMISSION;
+    }
+    match error {
+        Store::PermissionDenied { .. } | Store::Unauthenticated { .. } => PERMISSION,
+        Store::NotSupported { .. } | Store::NotImplemented { .. } => {
+            (Kind::UnsafeStore, "choose another store: `chatlake check` tests what is needed")
+        }
+        Store::InvalidPath { .. } | Store::UnknownConfigurationKey { .. } => (Kind::Usage, "check --lake and AWS_*"),
+        Store::NotFound { .. } => (Kind::Data, "another program has deleted something: look with `chatlake verify`"),
+        _ => match io_kind(error) {
+            Some(io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) => {
+                (Kind::Permission, "check the owner and the rights of the folder")
+            }
+            Some(io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory) => {
+                (Kind::Usage, "a file lies where the lake needs a folder, or the other way round")
+            }
+            Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
+                (Kind::Temporary, "make room, then run the same command again")
+            }
+            _ => (Kind::Temporary, "check the network and the endpoint, then run the same command again"),
+        },
+    }
+}
+
+const PERMISSION: (Kind, &str) = (
+    Kind::Permission,
+    "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and that they may list, read, write and delete there",
+);
+
+fn io_kind(error: &object_store::Error) -> Option<io::ErrorKind> {
+    let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return Some(error.kind());
+        }
+        cause = error.source();
+    }
+    None
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use object_store::ObjectStoreExt;
+
+    use super::*;
+
+    async fn refusal(location: &str, env: &[(&str, &str)]) -> Error {
+        let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        open(location, &env).await.err().unwrap()
+    }
+
+    const KEYS: [(&str, &str); 2] = [("AWS_ACCESS_KEY_ID", "key"), ("AWS_SECRET_ACCESS_KEY", "hunter2")];
+
+    #[tokio::test]
+    async fn what_is_no_lake_is_refused_as_usage() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let below = file.path().join("lake");
+        for location in [
+            "",
+            "gs://bucket/x",
+            "s3:///prefix",
+            "s3://bucket/x?versionId=1",
+            file.path().to_str().unwrap(),
+            below.to_str().unwrap(),
+        ] {
+            assert_eq!(refusal(location, &KEYS).await.kind(), Kind::Usage, "{location}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_secret_in_the_url_is_refused_and_not_repeated() {
+        let error = refusal("s3://key:hunter2@bucket/prefix", &[]).await;
+        assert_eq!(error.kind(), Kind::Usage);
+        assert!(!error.report().contains("hunter2"), "{}", error.report());
+    }
+
+    #[tokio::test]
+    async fn a_profile_without_keys_is_refused_with_the_way_out() {
+        let error = refusal("s3://bucket/prefix", &[("AWS_PROFILE", "prod")]).await;
+        assert_eq!(error.kind(), Kind::Permission);
+        assert!(error.report().contains("export-credentials --profile prod"), "{}", error.report());
+        let error = refusal("s3://bucket/prefix", &[("AWS_EC2_METADATA_DISABLED", "true")]).await;
+        assert_eq!(error.kind(), Kind::Permission);
+    }
+
+    #[tokio::test]
+    async fn half_a_key_and_a_bad_endpoint_are_refused() {
+        assert_eq!(refusal("s3://bucket/prefix", &KEYS[..1]).await.kind(), Kind::Usage);
+        let error = refusal("s3://bucket/prefix", &[KEYS[0], KEYS[1], ("AWS_ENDPOINT_URL", "localhost")]).await;
+        assert!(error.report().contains("AWS_ENDPOINT_URL"), "{}", error.report());
+    }
+
+    #[test]
+    fn an_unreachable_store_is_temporary_and_a_missing_bucket_is_not() {
+        let bare = |text: &str| object_store::Error::Generic { store: "S3", source: text.to_owned().into() };
+        assert_eq!(store_error("cannot list", "s3://b", bare("connection refused")).kind(), Kind::Temporary);
+        assert_eq!(store_error("cannot list", "s3://b", bare("404: <Code>NoSuchBucket</Code>")).kind(), Kind::Usage);
+        let refused = bare("Server returned non-2xx status code: 403 Forbidden: <Code>SignatureDoesNotMatch</Code>");
+        assert_eq!(store_error("cannot list", "s3://b", refused).kind(), Kind::Permission);
+        let denied = object_store::Error::PermissionDenied { path: "x".into(), source: "403".into() };
+        assert_eq!(store_error("cannot list", "s3://b", denied).kind(), Kind::Permission);
+        let full =
+            object_store::Error::Generic { store: "local", source: io::Error::from(io::ErrorKind::StorageFull).into() };
+        assert_eq!(store_error("cannot write", "/x", full).kind(), Kind::Temporary);
+    }
+
+    #[tokio::test]
+    async fn a_folder_is_made_by_the_first_write_only_and_any_name_will_do() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("my lake %41 ü #2").join("inner");
+        for location in [folder.to_str().unwrap().to_owned(), Url::from_file_path(&folder).unwrap().to_string()] {
+            let opened = open(&location, &Env::new()).await.unwrap();
+            let key = Path::from("a/event_date=2026-01-01/x.parquet");
+            assert!(matches!(opened.store.head(&key).await, Err(object_store::Error::NotFound { .. })));
+            assert!(!folder.exists());
+            opened.store.put(&key, "bytes".into()).await.unwrap();
+            assert_eq!(std::fs::read(folder.join("a/event_date=2026-01-01/x.parquet")).unwrap(), b"bytes");
+            std::fs::remove_dir_all(&folder).unwrap();
+        }
+    }
+}

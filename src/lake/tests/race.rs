@@ -1,0 +1,187 @@
+//! Several runs on one lake at once: the log arbitrates.
+
+use futures::FutureExt;
+use futures::future::{BoxFuture, join_all};
+
+use super::crash::{base, names, unsettled};
+use super::fault_store::FaultStore;
+use super::*;
+use crate::lake::store::Env;
+
+const RUNS: i64 = 8;
+
+async fn race(open: impl AsyncFn() -> Lake, window: impl Fn(i64) -> Window) -> Vec<Outcome> {
+    let mut runs = Vec::new();
+    for number in 0..RUNS {
+        let lake = open().await;
+        let proposal = staged(&lake, &format!("run{number}"), Mode::Extend, &[window(number)], number).await;
+        runs.push(tokio::spawn(async move { lake.commit(&mut State::default(), &proposal).await.unwrap() }));
+    }
+    join_all(runs).await.into_iter().map(|run| run.unwrap()).collect()
+}
+
+fn assert_all_landed(outcomes: &[Outcome], state: &State) {
+    let entries: BTreeSet<u64> = outcomes.iter().filter_map(entry_of).collect();
+    assert_eq!(entries, (1..=8).collect());
+    assert_eq!(state.next(), 9);
+    assert_eq!(windows(state), (0..RUNS).map(day).collect::<Vec<_>>());
+    assert_eq!(state.files().count(), 24);
+    assert_eq!(state.frontier(), Some(day(7).until));
+}
+
+fn assert_one_landed(outcomes: &[Outcome], state: &State) {
+    let losers = outcomes.iter().filter(|outcome| **outcome == Outcome::AlreadyCovered { by_entry: 1 }).count();
+    assert_eq!((losers, state.next()), (7, 2), "{outcomes:?}");
+    assert_eq!(state.files().count(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn commits_of_different_cells_all_land() {
+    let store = memory();
+    let outcomes = race(async || lake(&store), day).await;
+    assert_all_landed(&outcomes, &assert_exact(&store).await);
+
+    let folder = tempfile::tempdir().unwrap();
+    let open = async || Lake::open(folder.path().to_str().unwrap(), &Env::new()).await.unwrap();
+    let outcomes = race(open, day).await;
+    assert_all_landed(&outcomes, &assert_exact(open().await.store()).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_commits_of_the_same_cell_one_lands() {
+    let store = memory();
+    let outcomes = race(async || lake(&store), |_| day(0)).await;
+    assert_one_landed(&outcomes, &assert_exact(&store).await);
+
+    let folder = tempfile::tempdir().unwrap();
+    let open = async || Lake::open(folder.path().to_str().unwrap(), &Env::new()).await.unwrap();
+    let outcomes = race(open, |_| day(0)).await;
+    assert_one_landed(&outcomes, &assert_exact(open().await.store()).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_entry_has_one_winner_however_often_it_is_raced_for() {
+    for _ in 0..20 {
+        let store = memory();
+        let claims = (0..RUNS).map(|number| {
+            let lake = lake(&store);
+            tokio::spawn(async move {
+                let proposal = staged(&lake, &format!("run{number}"), Mode::Extend, &[day(0)], number).await;
+                lake.commit(&mut State::default(), &proposal).await.unwrap()
+            })
+        });
+        let outcomes: Vec<Outcome> = join_all(claims).await.into_iter().map(|run| run.unwrap()).collect();
+        assert_one_landed(&outcomes, &assert_exact(&store).await);
+    }
+}
+
+/// Runs a commit of days 1 and 2, exported second, during which something else happens before its `operation`-th
+/// operation. `None` when it has no such operation.
+async fn interrupted(
+    operation: usize,
+    meanwhile: impl Fn(Lake) -> BoxFuture<'static, ()>,
+) -> Option<(Arc<dyn ObjectStore>, Outcome)> {
+    let store = base().await;
+    let ours = staged(&lake(&store), "ours", Mode::Replace { read_at: 2 }, &[day(1), day(2)], 2).await;
+    let slow = FaultStore::new(Arc::clone(&store));
+    slow.meanwhile(operation, meanwhile(lake(&store)));
+    let through: Arc<dyn ObjectStore> = Arc::new(slow.clone());
+    let outcome = lake(&through).commit(&mut State::default(), &ours).await.unwrap();
+    slow.happened().then_some((store, outcome))
+}
+
+#[tokio::test]
+async fn a_run_may_settle_what_another_is_settling() {
+    let settle = |lake: Lake| {
+        async move {
+            let mut state = lake.state().await.unwrap();
+            lake.settle(&mut state).await.unwrap();
+        }
+        .boxed()
+    };
+    for operation in 0.. {
+        let Some((store, outcome)) = interrupted(operation, settle).await else { break };
+        assert_eq!(outcome, Outcome::Committed { entry: 2, superseded: vec![], settled: true }, "{operation}");
+        assert_eq!(assert_exact(&store).await.next(), 3, "{operation}");
+    }
+}
+
+#[tokio::test]
+async fn a_run_may_commit_other_cells_at_any_moment_of_a_commit() {
+    let extend = |lake: Lake| {
+        async move {
+            let theirs = staged(&lake, "theirs", Mode::Extend, &[day(2), day(3)], 3).await;
+            assert!(entry_of(&lake.commit(&mut State::default(), &theirs).await.unwrap()).is_some());
+        }
+        .boxed()
+    };
+    let mut firsts = BTreeSet::new();
+    for operation in 0.. {
+        let Some((store, outcome)) = interrupted(operation, extend).await else { break };
+        let first = entry_of(&outcome) == Some(2);
+        firsts.insert(first);
+        let (entry, superseded) = if first { (2, vec![]) } else { (3, vec![day(2)]) };
+        assert_eq!(outcome, Outcome::Committed { entry, superseded, settled: true }, "{operation}");
+        let state = assert_exact(&store).await;
+        assert_eq!((state.next(), windows(&state)), (4, (0..4).map(day).collect()));
+        let day_2 = if first { "ours@2" } else { "theirs@2" };
+        let cells: BTreeSet<String> =
+            state.files_of(Window::new(day(0).since, day(3).until).unwrap()).map(id).collect();
+        assert_eq!(cells, names(&["base@0", "ours@1", day_2, "theirs@3"]), "{operation}");
+    }
+    assert_eq!(firsts.len(), 2, "both orders must have been seen");
+}
+
+#[tokio::test]
+async fn a_later_export_wins_whenever_it_comes() {
+    let replace = |lake: Lake| {
+        async move {
+            let mut state = lake.state().await.unwrap();
+            let mode = Mode::Replace { read_at: state.next() };
+            let theirs = staged(&lake, "theirs", mode, &[day(1), day(2)], 5).await;
+            assert!(entry_of(&lake.commit(&mut state, &theirs).await.unwrap()).is_some());
+        }
+        .boxed()
+    };
+    let mut firsts = BTreeSet::new();
+    for operation in 0.. {
+        let Some((store, outcome)) = interrupted(operation, replace).await else { break };
+        let first = entry_of(&outcome) == Some(2);
+        firsts.insert(first);
+        if !first {
+            assert_eq!(outcome, Outcome::Stale { by_entry: 2 }, "{operation}");
+        }
+        let state = assert_exact(&store).await;
+        let cells: BTreeSet<String> =
+            state.files_of(Window::new(day(0).since, day(3).until).unwrap()).map(id).collect();
+        assert_eq!(cells, names(&["base@0", "theirs@1", "theirs@2"]), "{operation}");
+    }
+    assert_eq!(firsts.len(), 2, "both orders must have been seen");
+}
+
+#[tokio::test]
+async fn two_runs_may_find_the_same_loss() {
+    for operation in 0.. {
+        let (store, proposal) = unsettled().await;
+        store.delete(&proposal.add[1].staged_key().path()).await.unwrap();
+        let other = lake(&store);
+        let settle = async move {
+            let mut state = other.state().await.unwrap();
+            other.settle(&mut state).await.unwrap();
+        };
+        let slow = FaultStore::new(Arc::clone(&store));
+        slow.meanwhile(operation, settle.boxed());
+        let through: Arc<dyn ObjectStore> = Arc::new(slow.clone());
+        let mut state = lake(&through).state().await.unwrap();
+        lake(&through).settle(&mut state).await.unwrap();
+        if !slow.happened() {
+            break;
+        }
+        let state = assert_exact(&store).await;
+        assert_eq!((state.next(), windows(&state)), (4, vec![day(0), day(1)]), "{operation}");
+    }
+}
+
+fn id(live: &super::super::Live) -> String {
+    live.file.id.clone()
+}

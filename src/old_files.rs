@@ -1,0 +1,130 @@
+//! The files of cells that are exported again: who is in them, and their rows as losers against new ones.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, FixedSizeBinaryArray, RecordBatch, StringArray, UInt8Array, UInt32Array};
+use futures::TryStreamExt;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+use crate::collect::Collector;
+use crate::decode::hidden_schema;
+use crate::error::{Error, Kind, Result};
+use crate::lake::{DataFile, Lake, State};
+use crate::parquet_read::{ReadError, read_old};
+use crate::schema::{self, DATASETS};
+use crate::window::Window;
+
+/// Bytes of a batch read back.
+const BATCH_BYTES: usize = 2 << 20;
+
+/// Local copies of a span's files, deleted with this value.
+#[derive(Default)]
+pub struct OldFiles {
+    files: Vec<(DataFile, File)>,
+}
+
+impl OldFiles {
+    /// Copies the files of `window` to the temporary directory, one at a time.
+    pub async fn fetch(lake: &Lake, state: &State, window: Window, temp_dir: Option<&Path>) -> Result<Self> {
+        let mut files = Vec::new();
+        for live in state.files_of(window) {
+            let full = |error: std::io::Error| {
+                Error::new(Kind::Temporary, "cannot copy a file of the lake to the temporary directory")
+                    .because(error)
+                    .hint("free some space, or name a roomier directory with --temp-dir, and run again")
+            };
+            let mut copy = match temp_dir {
+                Some(folder) => tempfile::tempfile_in(folder),
+                None => tempfile::tempfile(),
+            }
+            .map_err(full)?;
+            let mut chunks = lake.read(&live.file).await?.into_stream();
+            while let Some(chunk) = chunks.try_next().await.map_err(|error| {
+                Error::new(Kind::Temporary, "cannot read a file of the lake")
+                    .because(error)
+                    .hint("run the same command again")
+            })? {
+                copy.write_all(&chunk).map_err(full)?;
+            }
+            files.push((live.file.clone(), copy));
+        }
+        Ok(Self { files })
+    }
+
+    /// The channels that have messages in them.
+    pub fn cids(&self) -> Result<BTreeSet<String>> {
+        let mut cids = BTreeSet::new();
+        for (_, copy) in self.files.iter().filter(|(file, _)| file.dataset == "messages") {
+            let copy = copy.try_clone().map_err(|error| {
+                Error::new(Kind::Temporary, "cannot open a temporary file again").because(error).hint("run again")
+            })?;
+            let builder = ParquetRecordBatchReaderBuilder::try_new(copy).map_err(ReadError::from)?;
+            let mask = ProjectionMask::columns(builder.parquet_schema(), ["cid"]);
+            for batch in builder.with_projection(mask).build().map_err(ReadError::from)? {
+                let batch = batch.map_err(ReadError::from)?;
+                for cid in batch.column(0).as_string::<i32>().iter().flatten() {
+                    if !cids.contains(cid) {
+                        cids.insert(cid.to_owned());
+                    }
+                }
+            }
+        }
+        Ok(cids)
+    }
+
+    /// Hands over all rows, to be kept only where no new row takes their place. Blocks.
+    pub fn push_into(self, collector: &Collector, cells: &[Window]) -> Result<()> {
+        for (file, copy) in self.files {
+            let wrong = |what: &str| Error::new(Kind::Internal, format!("`{}` {what}", file.key()));
+            let dataset =
+                DATASETS.iter().position(|name| *name == file.dataset).ok_or_else(|| wrong("has no schema"))?;
+            let cell = cells
+                .iter()
+                .position(|cell| file.cell.is_some_and(|inner| cell.covers(&inner)))
+                .and_then(|cell| u32::try_from(cell).ok())
+                .ok_or_else(|| wrong("belongs to no cell of the span"))?;
+            let schema = &schema::all()[dataset];
+            let rows = read_old(copy, &schema.arrow(), BATCH_BYTES)?;
+            if !rows.dropped().is_empty() {
+                let columns = rows.dropped().join("`, `");
+                return Err(Error::new(
+                    Kind::Usage,
+                    format!("`{}` has columns `{columns}` that this version does not know", file.key()),
+                )
+                .hint("replace it with the newer chatlake that wrote it: nothing is dropped silently"));
+            }
+            for batch in rows {
+                collector.push(
+                    dataset,
+                    hide(&batch?, schema, cell, &file.partition)
+                        .map_err(|error| wrong("cannot be read").because(error))?,
+                )?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The batch with hidden columns that let every new row win.
+fn hide(
+    batch: &RecordBatch,
+    schema: &schema::Schema,
+    cell: u32,
+    partition: &str,
+) -> Result<RecordBatch, arrow::error::ArrowError> {
+    let rows = batch.num_rows();
+    let hashes = FixedSizeBinaryArray::try_from_iter(std::iter::repeat_n([0u8; 16], rows))?;
+    let mut columns: Vec<ArrayRef> = vec![
+        Arc::new(UInt32Array::from(vec![cell; rows])),
+        Arc::new(StringArray::from_iter_values(std::iter::repeat_n(partition, rows))),
+        Arc::new(UInt8Array::from(vec![1; rows])),
+        Arc::new(hashes),
+    ];
+    columns.extend(batch.columns().iter().cloned());
+    RecordBatch::try_new(hidden_schema(schema), columns)
+}

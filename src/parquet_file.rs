@@ -1,0 +1,345 @@
+//! One Parquet file being written: batches in, encoded bytes out, no IO.
+//!
+//! Whoever owns the file drains what is encoded ([`ParquetFile::take_encoded`]) and moves it on, so a file never needs more
+//! memory than the row group being filled.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use arrow::array::{AsArray, RecordBatch};
+use arrow::compute::{max, min};
+use arrow::datatypes::{DataType, SchemaRef, TimeUnit, TimestampMicrosecondType};
+use arrow::error::ArrowError;
+use bytes::Bytes;
+use parquet::arrow::arrow_writer::ArrowWriterOptions;
+use parquet::arrow::{ArrowSchemaConverter, ArrowWriter};
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::basic::{ConvertedType, Encoding, LogicalType, Type as PhysicalType};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{KeyValue, SortingColumn};
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::{ColumnDescriptor, SchemaDescriptor, Type};
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::batch::{conform, split};
+use crate::error::{Error, Kind};
+
+/// Rows of a row group, at most: bounds what a bloom filter is sized for while it is filled.
+const MAX_ROW_GROUP_ROWS: usize = 1 << 19;
+/// Bytes handed to the encoder at a time: pages are closed between such pieces, so this bounds a page of long texts.
+const WRITE_BYTES: usize = 4 << 20;
+/// Longest prefix of a text that serves as a bound in statistics.
+const STATISTICS_BYTES: usize = 64;
+const BLOOM_FALSE_POSITIVES: f64 = 0.01;
+
+/// Why a file could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// An option names a column that the schema lacks or that does not suit it.
+    #[error("no column `{column}` for {option}")]
+    Column {
+        /// The name that was given.
+        column: String,
+        /// The option that named it.
+        option: &'static str,
+    },
+    /// An earlier batch was not written whole: the file is not what was asked for.
+    #[error("cannot go on with a file after a failure")]
+    Failed,
+    /// A batch does not have the columns of the file.
+    #[error("a batch does not fit the file")]
+    Schema(#[source] ArrowError),
+    /// The encoder refused the schema or a batch.
+    #[error("cannot encode parquet")]
+    Parquet(#[from] ParquetError),
+}
+
+impl From<FileError> for Error {
+    fn from(error: FileError) -> Self {
+        Self::new(Kind::Internal, "cannot write a parquet file").because(error)
+    }
+}
+
+/// How files of a dataset are written. Columns are named by their top-level name; nested ones take part as a whole.
+#[derive(Clone, Debug)]
+pub struct FileOptions {
+    /// Compression of all pages.
+    pub compression: Compression,
+    /// Encoded size at which a file is full.
+    pub target_file_bytes: u64,
+    /// Unencoded size at which a row group ends: about the memory that a file takes, at most.
+    pub row_group_bytes: usize,
+    /// The order of the rows, which must be ascending with nulls first.
+    pub sorting_columns: Vec<String>,
+    /// Columns with bloom filters.
+    pub bloom_columns: Vec<String>,
+    /// Columns with statistics for each page, beside the sorting columns; all others have them for each row group.
+    pub stats_columns: Vec<String>,
+    /// Columns whose values hardly repeat: no dictionary is tried.
+    pub unique_columns: Vec<String>,
+    /// Text columns that hold JSON and are declared so.
+    pub json_columns: Vec<String>,
+    /// The timestamp column whose bounds go into the summary.
+    pub time_column: Option<String>,
+    /// What the file says about itself.
+    pub metadata: Vec<(String, String)>,
+}
+
+impl Default for FileOptions {
+    fn default() -> Self {
+        Self {
+            compression: Compression::ZSTD(ZstdLevel::default()),
+            target_file_bytes: 256 << 20,
+            row_group_bytes: 64 << 20,
+            sorting_columns: Vec::new(),
+            bloom_columns: Vec::new(),
+            stats_columns: Vec::new(),
+            unique_columns: Vec::new(),
+            json_columns: Vec::new(),
+            time_column: None,
+            metadata: Vec::new(),
+        }
+    }
+}
+
+/// What a finished file is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileSummary {
+    /// Rows.
+    pub rows: u64,
+    /// Bytes of the whole file.
+    pub bytes: u64,
+    /// XXH3-128 of the whole file, 32 hexadecimal digits.
+    pub xxh3: String,
+    /// Earliest value of the time column.
+    pub min_us: Option<i64>,
+    /// Latest value of the time column.
+    pub max_us: Option<i64>,
+    /// Row groups.
+    pub row_groups: usize,
+}
+
+/// A Parquet file being written.
+pub struct ParquetFile {
+    writer: ArrowWriter<Vec<u8>>,
+    schema: SchemaRef,
+    target_file_bytes: u64,
+    row_group_bytes: usize,
+    /// Unencoded bytes of the row group being filled.
+    group_bytes: usize,
+    time_column: Option<usize>,
+    hash: Xxh3,
+    rows: u64,
+    drained_bytes: u64,
+    min_us: Option<i64>,
+    max_us: Option<i64>,
+    failed: bool,
+}
+
+impl ParquetFile {
+    /// A new file of this schema (see [`crate::hidden::visible_schema`]).
+    pub fn create(schema: SchemaRef, options: &FileOptions) -> Result<Self, FileError> {
+        let parquet_schema = declare_json(&ArrowSchemaConverter::new().convert(&schema)?, &options.json_columns)?;
+        let properties = properties(&parquet_schema, options)?;
+        let time_column = options.time_column.as_deref().map(|name| time_index(&schema, name)).transpose()?;
+        let writer_options = ArrowWriterOptions::new().with_properties(properties).with_parquet_schema(parquet_schema);
+        Ok(Self {
+            writer: ArrowWriter::try_new_with_options(Vec::new(), schema.clone(), writer_options)?,
+            schema,
+            target_file_bytes: options.target_file_bytes,
+            row_group_bytes: options.row_group_bytes,
+            group_bytes: 0,
+            time_column,
+            hash: Xxh3::new(),
+            rows: 0,
+            drained_bytes: 0,
+            min_us: None,
+            max_us: None,
+            failed: false,
+        })
+    }
+
+    /// Encodes the batch behind what is there. After an error the file is of no more use.
+    pub fn write(&mut self, batch: &RecordBatch) -> Result<(), FileError> {
+        if self.failed {
+            return Err(FileError::Failed);
+        }
+        let encoded = self.encode(batch);
+        self.failed = encoded.is_err();
+        encoded
+    }
+
+    fn encode(&mut self, batch: &RecordBatch) -> Result<(), FileError> {
+        let batch = conform(batch.clone(), &self.schema).map_err(FileError::Schema)?;
+        for (piece, bytes) in split(&batch, MAX_ROW_GROUP_ROWS, WRITE_BYTES.min(self.row_group_bytes)) {
+            if self.group_bytes > 0 && self.group_bytes + bytes > self.row_group_bytes {
+                self.end_row_group()?;
+            }
+            self.writer.write(&piece)?;
+            self.group_bytes += bytes;
+            // Encoders hold more than they were given where bloom filters and dictionaries outweigh short rows.
+            if self.writer.memory_size() > self.row_group_bytes {
+                self.end_row_group()?;
+            }
+        }
+        if let Some(column) = self.time_column {
+            let times = batch.column(column).as_primitive::<TimestampMicrosecondType>();
+            self.min_us = [self.min_us, min(times)].into_iter().flatten().min();
+            self.max_us = self.max_us.max(max(times));
+        }
+        self.rows += batch.num_rows() as u64;
+        Ok(())
+    }
+
+    /// Rows so far.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Bytes of the file so far: what is encoded, and an estimate of the row group being filled.
+    pub fn encoded_bytes(&self) -> u64 {
+        (self.writer.bytes_written() + self.writer.in_progress_size()) as u64
+    }
+
+    /// Whether the next batch belongs to another file.
+    pub fn is_full(&self) -> bool {
+        self.encoded_bytes() >= self.target_file_bytes
+    }
+
+    /// Bytes held in memory now.
+    pub fn memory_bytes(&self) -> usize {
+        self.writer.memory_size() + self.writer.inner().capacity()
+    }
+
+    /// Hands over the bytes that are final, in file order; often none, and much at the end of a row group.
+    pub fn take_encoded(&mut self) -> Bytes {
+        let bytes = std::mem::take(self.writer.inner_mut());
+        self.hash.update(&bytes);
+        self.drained_bytes += bytes.len() as u64;
+        Bytes::from(bytes)
+    }
+
+    /// Ends the file: its last bytes, and what it is.
+    pub fn finish(mut self) -> Result<(Bytes, FileSummary), FileError> {
+        if self.failed {
+            return Err(FileError::Failed);
+        }
+        let metadata = self.writer.finish()?;
+        let tail = self.take_encoded();
+        let summary = FileSummary {
+            rows: self.rows,
+            bytes: self.drained_bytes,
+            xxh3: format!("{:032x}", self.hash.digest128()),
+            min_us: self.min_us,
+            max_us: self.max_us,
+            row_groups: metadata.num_row_groups(),
+        };
+        Ok((tail, summary))
+    }
+
+    fn end_row_group(&mut self) -> Result<(), FileError> {
+        self.group_bytes = 0;
+        Ok(self.writer.flush()?)
+    }
+}
+
+fn properties(schema: &SchemaDescriptor, options: &FileOptions) -> Result<WriterProperties, FileError> {
+    let bloom = roots(schema, &options.bloom_columns, "bloom filters")?;
+    let unique = roots(schema, &options.unique_columns, "plain encoding")?;
+    let mut paged = roots(schema, &options.stats_columns, "page statistics")?;
+    paged.extend(roots(schema, &options.sorting_columns, "sorting")?);
+    let metadata = options.metadata.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone())).collect();
+    let mut builder = WriterProperties::builder()
+        // Readers parse "<application> version <version>" and distrust the statistics of a file where they cannot.
+        .set_created_by(concat!("chatlake version ", env!("CARGO_PKG_VERSION")).to_owned())
+        .set_compression(options.compression)
+        .set_max_row_group_row_count(Some(MAX_ROW_GROUP_ROWS))
+        .set_statistics_enabled(EnabledStatistics::Chunk)
+        .set_statistics_truncate_length(Some(STATISTICS_BYTES))
+        .set_column_index_truncate_length(Some(STATISTICS_BYTES))
+        .set_sorting_columns(Some(sorting_columns(schema, &options.sorting_columns)?))
+        .set_key_value_metadata(Some(metadata));
+    for leaf in schema.columns() {
+        let path = leaf.path().clone();
+        let root = leaf.path().parts()[0].as_str();
+        if paged.contains(root) {
+            builder = builder.set_column_statistics_enabled(path.clone(), EnabledStatistics::Page);
+        }
+        if bloom.contains(root) {
+            // Sized for a full row group while it is filled; the encoder then folds it to what the values need.
+            builder = builder
+                .set_column_bloom_filter_max_ndv(path.clone(), MAX_ROW_GROUP_ROWS as u64)
+                .set_column_bloom_filter_fpp(path.clone(), BLOOM_FALSE_POSITIVES);
+        }
+        if is_timestamp(leaf) {
+            builder = builder
+                .set_column_dictionary_enabled(path.clone(), false)
+                .set_column_encoding(path, Encoding::DELTA_BINARY_PACKED);
+        } else if unique.contains(root) {
+            builder = builder.set_column_dictionary_enabled(path, false);
+        }
+    }
+    Ok(builder.build())
+}
+
+fn is_timestamp(leaf: &ColumnDescriptor) -> bool {
+    leaf.physical_type() == PhysicalType::INT64
+        && matches!(leaf.logical_type_ref(), Some(LogicalType::Timestamp { .. }))
+}
+
+/// The names, each of which must be a top-level column.
+fn roots<'a>(
+    schema: &SchemaDescriptor,
+    names: &'a [String],
+    option: &'static str,
+) -> Result<HashSet<&'a str>, FileError> {
+    let known: HashSet<&str> = schema.root_schema().get_fields().iter().map(|field| field.name()).collect();
+    match names.iter().find(|name| !known.contains(name.as_str())) {
+        Some(column) => Err(FileError::Column { column: column.clone(), option }),
+        None => Ok(names.iter().map(String::as_str).collect()),
+    }
+}
+
+fn sorting_columns(schema: &SchemaDescriptor, names: &[String]) -> Result<Vec<SortingColumn>, FileError> {
+    let leaf = |name: &String| {
+        let found = schema.columns().iter().position(|leaf| leaf.path().parts() == std::slice::from_ref(name));
+        let column_idx = found.and_then(|index| i32::try_from(index).ok());
+        column_idx.ok_or_else(|| FileError::Column { column: name.clone(), option: "sorting" })
+    };
+    let ascending = |column_idx| SortingColumn { column_idx, descending: false, nulls_first: true };
+    names.iter().map(|name| leaf(name).map(ascending)).collect()
+}
+
+/// The schema with the JSON logical type on these text columns.
+fn declare_json(schema: &SchemaDescriptor, names: &[String]) -> Result<SchemaDescriptor, FileError> {
+    let json = roots(schema, names, "JSON")?;
+    let root = schema.root_schema();
+    let mut fields = Vec::with_capacity(root.get_fields().len());
+    for field in root.get_fields() {
+        if !json.contains(field.name()) {
+            fields.push(field.clone());
+            continue;
+        }
+        if !field.is_primitive() || field.get_physical_type() != PhysicalType::BYTE_ARRAY {
+            return Err(FileError::Column { column: field.name().to_owned(), option: "JSON" });
+        }
+        let declared = Type::primitive_type_builder(field.name(), PhysicalType::BYTE_ARRAY)
+            .with_repetition(field.get_basic_info().repetition())
+            .with_logical_type(Some(LogicalType::Json))
+            .with_converted_type(ConvertedType::JSON)
+            .build()?;
+        fields.push(Arc::new(declared));
+    }
+    Ok(SchemaDescriptor::new(Arc::new(Type::group_type_builder(root.name()).with_fields(fields).build()?)))
+}
+
+fn time_index(schema: &SchemaRef, name: &str) -> Result<usize, FileError> {
+    match schema.column_with_name(name) {
+        Some((index, field)) if matches!(field.data_type(), DataType::Timestamp(TimeUnit::Microsecond, _)) => Ok(index),
+        _ => Err(FileError::Column { column: name.to_owned(), option: "time bounds" }),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

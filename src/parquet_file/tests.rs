@@ -1,0 +1,264 @@
+use arrow::array::{
+    ArrayRef, Int64Array, ListBuilder, MapBuilder, StringArray, StringBuilder, StructBuilder, TimestampMicrosecondArray,
+};
+use arrow::compute::concat_batches;
+use arrow::datatypes::{Field, Fields, Schema};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::bloom_filter::Sbbf;
+use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
+use proptest::prelude::*;
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::*;
+
+/// Rows `start..end`, in order of (cid, created_at, id); every tenth text is null and texts do not compress well.
+fn batch(start: u64, end: u64, text_bytes: usize) -> RecordBatch {
+    let rows = start..end;
+    let text = |row: u64| {
+        let block = |i: usize| format!("{:032x}", xxh3_128(&[row.to_le_bytes(), (i as u64).to_le_bytes()].concat()));
+        (0..text_bytes.div_ceil(32)).map(block).collect::<String>()
+    };
+    let mut mentions = ListBuilder::new(StringBuilder::new());
+    let fields = Fields::from(vec![Field::new("url", DataType::Utf8, true)]);
+    let mut attachments = ListBuilder::new(StructBuilder::new(fields, vec![Box::new(StringBuilder::new())]));
+    let mut counts = MapBuilder::new(None, StringBuilder::new(), Int64Array::builder(0));
+    for row in rows.clone() {
+        if row % 3 == 0 {
+            mentions.values().append_value(format!("user-{}", row % 7));
+            attachments.values().field_builder::<StringBuilder>(0).unwrap().append_value("https://cdn.example/a.png");
+            attachments.values().append(true);
+            counts.keys().append_value("like");
+            counts.values().append_value(3);
+        }
+        mentions.append(row % 5 != 0);
+        attachments.append(true);
+        counts.append(true).unwrap();
+    }
+    let times = rows.clone().map(|row| 1_767_225_600_000_000 + i64::try_from(row).unwrap() * 1_000_000);
+    RecordBatch::try_from_iter_with_nullable([
+        ("cid", Arc::new(StringArray::from_iter_values(rows.clone().map(|_| "messaging:general"))) as ArrayRef, false),
+        ("created_at", Arc::new(TimestampMicrosecondArray::from_iter_values(times).with_timezone("UTC")), false),
+        ("id", Arc::new(StringArray::from_iter_values(rows.clone().map(|row| format!("message-{row:09}")))), false),
+        ("text", Arc::new(rows.clone().map(|row| (row % 10 != 0).then(|| text(row))).collect::<StringArray>()), true),
+        ("custom", Arc::new(rows.map(|_| Some(r#"{"color":"red"}"#)).collect::<StringArray>()), true),
+        ("mentions", Arc::new(mentions.finish()), true),
+        ("attachments", Arc::new(attachments.finish()), true),
+        ("counts", Arc::new(counts.finish()), true),
+    ])
+    .unwrap()
+}
+
+fn options() -> FileOptions {
+    let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+    FileOptions {
+        compression: Compression::ZSTD(ZstdLevel::try_new(1).unwrap()),
+        sorting_columns: names(&["cid", "created_at", "id"]),
+        bloom_columns: names(&["id", "cid", "mentions"]),
+        stats_columns: names(&["text"]),
+        unique_columns: names(&["id", "text"]),
+        json_columns: names(&["custom"]),
+        time_column: Some("created_at".to_owned()),
+        metadata: vec![("chatlake.dataset".to_owned(), "messages".to_owned())],
+        ..FileOptions::default()
+    }
+}
+
+/// Writes the batches, draining after each; the bytes, the summary and how many drains had something.
+fn write(batches: &[RecordBatch], options: &FileOptions) -> (Bytes, FileSummary, usize) {
+    let mut file = ParquetFile::create(batches[0].schema(), options).unwrap();
+    let (mut bytes, mut drains) = (Vec::new(), 0);
+    for batch in batches {
+        file.write(batch).unwrap();
+        let drained = file.take_encoded();
+        drains += usize::from(!drained.is_empty());
+        bytes.extend_from_slice(&drained);
+    }
+    let (tail, summary) = file.finish().unwrap();
+    bytes.extend_from_slice(&tail);
+    (Bytes::from(bytes), summary, drains)
+}
+
+/// All rows; what the file says about itself is no part of their schema.
+fn read(bytes: &Bytes) -> RecordBatch {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(bytes.clone()).unwrap();
+    let schema = Arc::new(Schema::new(builder.schema().fields().clone()));
+    let batches: Vec<_> = builder.build().unwrap().map(Result::unwrap).collect();
+    concat_batches(&schema, &batches).unwrap()
+}
+
+fn metadata(bytes: &Bytes) -> ParquetMetaData {
+    ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Required).parse_and_finish(bytes).unwrap()
+}
+
+#[test]
+fn drained_bytes_are_a_valid_file_that_reads_back_the_same() {
+    let batches = [batch(0, 3_000, 200), batch(3_000, 3_001, 200), batch(3_001, 9_000, 200)];
+    let options = FileOptions { row_group_bytes: 512 << 10, ..options() };
+    let (bytes, summary, drains) = write(&batches, &options);
+    assert!(drains > 1, "{drains}");
+    let schema = batches[0].schema();
+    assert_eq!(read(&bytes), concat_batches(&schema, &batches).unwrap());
+    assert_eq!(summary.rows, 9_000);
+    assert_eq!(summary.bytes, bytes.len() as u64);
+    assert_eq!(summary.xxh3, format!("{:032x}", xxh3_128(&bytes)));
+    assert_eq!(summary.min_us, Some(1_767_225_600_000_000));
+    assert_eq!(summary.max_us, Some(1_767_225_600_000_000 + 8_999 * 1_000_000));
+    assert_eq!(summary.row_groups, metadata(&bytes).num_row_groups());
+    assert!(summary.row_groups > 3);
+}
+
+#[test]
+fn identical_input_gives_identical_bytes() {
+    let batches = [batch(0, 2_000, 50), batch(2_000, 4_000, 50)];
+    let options = FileOptions { row_group_bytes: 200 << 10, ..options() };
+    assert_eq!(write(&batches, &options).0, write(&batches, &options).0);
+}
+
+#[test]
+fn a_file_declares_its_order_origin_statistics_and_encodings() {
+    let (bytes, _, _) = write(&[batch(0, 5_000, 100)], &FileOptions { row_group_bytes: 300 << 10, ..options() });
+    let metadata = metadata(&bytes);
+    let created_by = metadata.file_metadata().created_by().unwrap();
+    assert_eq!(created_by, format!("chatlake version {}", env!("CARGO_PKG_VERSION")));
+    let pairs = metadata.file_metadata().key_value_metadata().unwrap();
+    assert!(pairs.contains(&KeyValue::new("chatlake.dataset".to_owned(), "messages".to_owned())));
+    let schema = metadata.file_metadata().schema_descr();
+    let leaf = |name: &str| schema.columns().iter().position(|leaf| leaf.path().parts()[0] == name).unwrap();
+    assert_eq!(schema.column(leaf("custom")).logical_type_ref(), Some(&LogicalType::Json));
+    assert_eq!(schema.column(leaf("text")).logical_type_ref(), Some(&LogicalType::String));
+    let pages = metadata.page_index().unwrap();
+    let mut first = 0;
+    for (group, row_group) in metadata.row_groups().iter().enumerate() {
+        let sorting: Vec<_> = row_group.sorting_columns().unwrap().iter().map(|column| column.column_idx).collect();
+        assert_eq!(sorting, [0, 1, 2]);
+        let has = |name, encoding| row_group.column(leaf(name)).encodings().any(|found| found == encoding);
+        assert!(has("created_at", Encoding::DELTA_BINARY_PACKED));
+        assert!(!has("created_at", Encoding::RLE_DICTIONARY));
+        assert!(!has("id", Encoding::RLE_DICTIONARY));
+        assert!(has("cid", Encoding::RLE_DICTIONARY));
+        for name in ["cid", "created_at", "id"] {
+            assert!(pages.column_index(group, leaf(name)).unwrap().is_sorted(), "{name}");
+        }
+        assert!(row_group.column(leaf("text")).column_index_range().is_some());
+        assert!(row_group.column(leaf("custom")).column_index_range().is_none());
+        let text = row_group.column(leaf("text")).statistics().unwrap();
+        assert!(text.max_bytes_opt().unwrap().len() <= STATISTICS_BYTES);
+        let next = first + u64::try_from(row_group.num_rows()).unwrap();
+        assert_eq!(text.null_count_opt(), Some(next.div_ceil(10) - u64::div_ceil(first, 10)));
+        first = next;
+        assert!(row_group.column(leaf("mentions")).statistics().is_some());
+        assert!(!pages.offset_index(group, leaf("text")).unwrap().page_locations().is_empty());
+    }
+}
+
+#[test]
+fn bloom_filters_know_every_value_and_few_others() {
+    let (bytes, _, _) = write(&[batch(0, 5_000, 100)], &FileOptions { row_group_bytes: 300 << 10, ..options() });
+    let metadata = metadata(&bytes);
+    let mut first = 0;
+    for group in metadata.row_groups() {
+        let filter = |name: &str| {
+            let column = group.columns().iter().find(|column| column.column_path().parts()[0] == name).unwrap();
+            Sbbf::read_from_column_chunk(column, &bytes).unwrap()
+        };
+        let ids = filter("id").unwrap();
+        let next = first + u64::try_from(group.num_rows()).unwrap();
+        for row in first..next {
+            assert!(ids.check(format!("message-{row:09}").as_str()), "{row}");
+        }
+        let strangers = (100_000..110_000u64).filter(|row| ids.check(format!("message-{row:09}").as_str())).count();
+        assert!(strangers < 300, "{strangers}");
+        // Sized by the row group's values, not by the most it might have held.
+        assert!(ids.num_blocks() * 32 <= 8 * (next - first) as usize, "{}", ids.num_blocks());
+        assert!(filter("cid").unwrap().check("messaging:general"));
+        assert!(filter("mentions").unwrap().check("user-3"));
+        assert!(filter("text").is_none());
+        first = next;
+    }
+    assert_eq!(first, 5_000);
+}
+
+#[test]
+fn a_file_is_full_near_its_target_and_a_row_group_bounds_memory() {
+    let options = FileOptions { target_file_bytes: 3 << 20, row_group_bytes: 1 << 20, ..options() };
+    let mut file = ParquetFile::create(batch(0, 1, 1).schema(), &options).unwrap();
+    let mut bytes = 0;
+    let mut row = 0;
+    while !file.is_full() {
+        file.write(&batch(row, row + 500, 400)).unwrap();
+        // Bloom filters being filled count, at 1 MiB for each of three columns at most.
+        assert!(file.memory_bytes() <= 6 << 20, "{}", file.memory_bytes());
+        bytes += file.take_encoded().len();
+        row += 500;
+    }
+    let (tail, summary) = file.finish().unwrap();
+    assert_eq!(summary.bytes, (bytes + tail.len()) as u64);
+    let target = options.target_file_bytes;
+    assert!((target * 9 / 10..target * 11 / 10).contains(&summary.bytes), "{}", summary.bytes);
+}
+
+#[test]
+fn huge_rows_make_small_pages_and_row_groups() {
+    let huge = batch(1, 9, 1_000_000);
+    let options = FileOptions { row_group_bytes: 4 << 20, compression: Compression::UNCOMPRESSED, ..options() };
+    let (bytes, summary, _) = write(std::slice::from_ref(&huge), &options);
+    assert_eq!(read(&bytes), huge);
+    assert!(summary.row_groups >= 2, "{}", summary.row_groups);
+    for group in metadata(&bytes).row_groups() {
+        assert!(group.total_byte_size() <= 5 << 20, "{}", group.total_byte_size());
+    }
+}
+
+#[test]
+fn an_empty_file_is_a_file() {
+    let (bytes, summary, _) = write(&[batch(0, 0, 0)], &options());
+    assert_eq!((summary.rows, summary.row_groups, summary.min_us, summary.max_us), (0, 0, None, None));
+    assert_eq!(read(&bytes).num_rows(), 0);
+}
+
+#[test]
+fn a_file_that_lacks_a_batch_is_never_finished() {
+    let mut file = ParquetFile::create(batch(0, 0, 0).schema(), &options()).unwrap();
+    let other = batch(0, 5, 0).project(&[2, 1, 0]).unwrap();
+    assert!(matches!(file.write(&other), Err(FileError::Schema(_))));
+    assert!(matches!(file.write(&batch(0, 5, 0)), Err(FileError::Failed)));
+    assert!(matches!(file.finish(), Err(FileError::Failed)));
+}
+
+#[test]
+fn options_that_name_no_fitting_column_are_refused() {
+    let schema = batch(0, 0, 0).schema();
+    let nope = || vec!["nope".to_owned()];
+    let list = || vec!["mentions".to_owned()];
+    let wrong = [
+        FileOptions { bloom_columns: nope(), ..options() },
+        FileOptions { sorting_columns: list(), ..options() },
+        FileOptions { json_columns: list(), ..options() },
+        FileOptions { time_column: Some("id".to_owned()), ..options() },
+    ];
+    for options in wrong {
+        assert!(matches!(ParquetFile::create(schema.clone(), &options), Err(FileError::Column { .. })));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_batching_and_row_group_size_reads_back_the_same(
+        sizes in prop::collection::vec((0u64..200, 0usize..300), 1..6),
+        row_group_bytes in 1usize..60_000,
+    ) {
+        let mut batches = Vec::new();
+        let mut start = 0;
+        for (rows, text_bytes) in sizes {
+            batches.push(batch(start, start + rows, text_bytes));
+            start += rows;
+        }
+        // Bloom filters in the making would end every row group at once here.
+        let options = FileOptions { row_group_bytes, bloom_columns: Vec::new(), ..options() };
+        let (bytes, summary, _) = write(&batches, &options);
+        prop_assert_eq!(summary.rows, start);
+        prop_assert_eq!(read(&bytes), concat_batches(&batches[0].schema(), &batches).unwrap());
+    }
+}

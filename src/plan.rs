@@ -1,0 +1,206 @@
+//! What to export next: pure decisions from the state of the lake, the clock and the rules.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::lake::State;
+use crate::window::{Grid, Window, spans};
+
+/// How time is cut and when it is looked at again.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// The grid of the cells.
+    pub grid: Grid,
+    /// How fresh is too fresh.
+    pub settle: SignedDuration,
+    /// Ages at which a day is exported again.
+    pub revisit: Vec<SignedDuration>,
+    /// The longest span of one export.
+    pub longest_span: SignedDuration,
+}
+
+/// One round of exports: adjacent cells, each channel asked once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// The cells, ordered and without gaps.
+    pub cells: Vec<Window>,
+    /// Whether the cells hold rows that are to be replaced.
+    pub replaces: bool,
+}
+
+impl Span {
+    /// The first instant of the first cell to the end of the last.
+    pub fn window(&self) -> Window {
+        Window { since: self.cells[0].since, until: self.cells[self.cells.len() - 1].until }
+    }
+}
+
+impl Rules {
+    /// What of `range` is not covered yet, in cells of the grid.
+    pub fn missing(&self, state: &State, range: Window) -> Vec<Span> {
+        let cells: Vec<Window> =
+            state.uncovered(range).into_iter().flat_map(|window| self.grid.cells(window)).collect();
+        self.into_spans(&cells, false)
+    }
+
+    /// All of `range`, widened to the cells that it touches, whether covered or not.
+    pub fn replacement(&self, state: &State, range: Window) -> Vec<Span> {
+        let mut cells: Vec<Window> = state.covers_in(range).map(|covered| covered.cover.window).collect();
+        cells.extend(state.uncovered(range).into_iter().flat_map(|window| self.grid.cells(window)));
+        cells.sort_unstable();
+        self.into_spans(&cells, true)
+    }
+
+    /// The complete cells from the frontier (or from `start`, in a lake without one) to as late as `now` allows.
+    pub fn due(&self, state: &State, start: Option<Timestamp>, now: Timestamp) -> Vec<Span> {
+        let Some(from) = state.frontier().or(start) else { return Vec::new() };
+        let until = self.grid.floor(self.settled_at(now));
+        Window::new(from, until).map(|range| self.missing(state, range)).unwrap_or_default()
+    }
+
+    /// The latest instant that is old enough to be exported.
+    pub fn settled_at(&self, now: Timestamp) -> Timestamp {
+        now.saturating_sub(self.settle).unwrap_or(Timestamp::MIN)
+    }
+
+    /// The days to export again: old enough, and last exported before they were.
+    pub fn revisits(&self, state: &State, now: Timestamp) -> Vec<Span> {
+        let mut days: Vec<Window> = state.covers().map(|covered| Window::day_of(covered.cover.window.since)).collect();
+        days.dedup();
+        days.retain(|day| self.is_due(state, *day, now));
+        // One export for each day: a channel's messages of a week would otherwise be asked for to refresh one day of it.
+        days.into_iter().map(|day| Span { cells: vec![day], replaces: true }).collect()
+    }
+
+    fn is_due(&self, state: &State, day: Window, now: Timestamp) -> bool {
+        let Some(exported_at) = state.covers_in(day).map(|covered| covered.cover.exported_at).min() else {
+            return false;
+        };
+        let reached =
+            |age: &SignedDuration| day.until.saturating_add(*age).is_ok_and(|at| at <= now && exported_at < at);
+        state.uncovered(day).is_empty()
+            && state.covers_in(day).all(|covered| day.covers(&covered.cover.window))
+            && self.revisit.iter().any(reached)
+    }
+
+    fn into_spans(&self, cells: &[Window], replaces: bool) -> Vec<Span> {
+        spans(cells, self.longest_span).into_iter().map(|cells| Span { cells, replaces }).collect()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::lake::entry::{Action, Entry, READER_VERSION};
+    use crate::lake::{CellRecord, Cover};
+    use crate::window::parse_time;
+
+    fn at(text: &str) -> Timestamp {
+        parse_time(text).unwrap()
+    }
+
+    fn window(since: &str, until: &str) -> Window {
+        Window::new(at(since), at(until)).unwrap()
+    }
+
+    fn rules(step_hours: i64) -> Rules {
+        Rules {
+            grid: Grid::new(SignedDuration::from_hours(step_hours)).unwrap(),
+            settle: SignedDuration::from_mins(5),
+            revisit: vec![SignedDuration::from_hours(24), SignedDuration::from_hours(24 * 7)],
+            longest_span: SignedDuration::from_hours(24 * 90),
+        }
+    }
+
+    fn state(origin: Option<&str>, covers: &[(&str, &str, &str)]) -> State {
+        let mut state = State::default();
+        for (since, until, exported_at) in covers {
+            let cover = Cover {
+                window: window(since, until),
+                exported_at: at(exported_at),
+                run_id: Uuid::nil(),
+                keep_files: false,
+                record: CellRecord::default(),
+            };
+            let origin = origin.filter(|_| state.next() == 1).map(|origin| Action::Origin(at(origin)));
+            let entry = Entry {
+                reader_version: READER_VERSION,
+                number: state.next(),
+                commit_id: Uuid::from_u128(u128::from(state.next())),
+                settled: state.next() - 1,
+                actions: origin.into_iter().chain([Action::Cover(cover)]).collect(),
+            };
+            state.apply(&entry).unwrap();
+        }
+        state
+    }
+
+    fn show(spans: &[Span]) -> Vec<Vec<String>> {
+        spans.iter().map(|span| span.cells.iter().map(ToString::to_string).collect()).collect()
+    }
+
+    #[test]
+    fn automatic_mode_takes_complete_cells_that_have_settled() {
+        let rules = rules(24);
+        let empty = State::default();
+        assert_eq!(rules.due(&empty, None, at("2026-01-05")), []);
+        let spans = rules.due(&empty, Some(at("2026-01-01")), at("2026-01-03T00:04:59Z"));
+        assert_eq!(show(&spans), [["2026-01-01T00:00:00Z..2026-01-02T00:00:00Z"]]);
+        let state = state(Some("2026-01-01"), &[("2026-01-01", "2026-01-02", "2026-01-03")]);
+        let spans = rules.due(&state, Some(at("2025-01-01")), at("2026-01-04T00:05:00Z"));
+        assert_eq!(
+            show(&spans),
+            [["2026-01-02T00:00:00Z..2026-01-03T00:00:00Z", "2026-01-03T00:00:00Z..2026-01-04T00:00:00Z"]]
+        );
+    }
+
+    #[test]
+    fn a_range_asks_only_for_what_is_missing() {
+        let state = state(None, &[("2026-01-02", "2026-01-03", "2026-01-04")]);
+        let spans = rules(24).missing(&state, window("2026-01-01T12:00:00Z", "2026-01-04"));
+        assert_eq!(
+            show(&spans),
+            [["2026-01-01T12:00:00Z..2026-01-02T00:00:00Z"], ["2026-01-03T00:00:00Z..2026-01-04T00:00:00Z"]]
+        );
+        assert_eq!(rules(24).missing(&state, window("2026-01-02T05:00:00Z", "2026-01-03")), []);
+    }
+
+    #[test]
+    fn a_replacement_is_widened_to_the_cells_it_touches() {
+        let state = state(None, &[("2026-01-02", "2026-01-03", "2026-01-04")]);
+        let spans = rules(1).replacement(&state, window("2026-01-02T22:30:00Z", "2026-01-03T00:30:00Z"));
+        assert_eq!(
+            show(&spans),
+            [["2026-01-02T00:00:00Z..2026-01-03T00:00:00Z", "2026-01-03T00:00:00Z..2026-01-03T00:30:00Z"]]
+        );
+    }
+
+    #[test]
+    fn a_day_is_due_once_for_each_age() {
+        let rules = rules(24);
+        let exported = |at: &str| state(None, &[("2026-01-01", "2026-01-02", at)]);
+        let due = |exported_at: &str, now: &str| rules.revisits(&exported(exported_at), at(now)).len();
+        assert_eq!(due("2026-01-02T00:05:00Z", "2026-01-02T23:59:59Z"), 0);
+        assert_eq!(due("2026-01-02T00:05:00Z", "2026-01-03"), 1);
+        assert_eq!(due("2026-01-03", "2026-01-08T23:59:59Z"), 0);
+        assert_eq!(due("2026-01-03", "2026-01-09"), 1);
+        assert_eq!(due("2026-01-09", "2027-01-01"), 0);
+    }
+
+    #[test]
+    fn hours_are_revisited_as_one_day_and_only_when_it_is_whole() {
+        let rules = rules(12);
+        let half = state(None, &[("2026-01-01", "2026-01-01T12:00:00Z", "2026-01-01T13:00:00Z")]);
+        assert_eq!(rules.revisits(&half, at("2026-02-01")), []);
+        let whole = state(
+            None,
+            &[
+                ("2026-01-01", "2026-01-01T12:00:00Z", "2026-02-01"),
+                ("2026-01-01T12:00:00Z", "2026-01-02", "2026-01-02T01:00:00Z"),
+            ],
+        );
+        assert_eq!(show(&rules.revisits(&whole, at("2026-02-02"))), [["2026-01-01T00:00:00Z..2026-01-02T00:00:00Z"]]);
+    }
+}

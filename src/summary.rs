@@ -1,0 +1,198 @@
+//! What a run did, on one line of JSON for schedulers and in a few lines for people.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use uuid::Uuid;
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Something new is in the lake.
+    Committed,
+    /// All of it was there before, or another run was faster.
+    AlreadyCommitted,
+    /// Nothing was due.
+    #[default]
+    NothingToDo,
+    /// Committed, but for channels that Stream could not export.
+    Partial,
+    /// Not everything could be done; what was committed stays.
+    Failed,
+}
+
+/// How a cell came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CellStatus {
+    /// Its rows are new.
+    Committed,
+    /// It was exported again and is as it was.
+    Unchanged,
+    /// It was covered already.
+    AlreadyCommitted,
+    /// Another run has committed it meanwhile.
+    Superseded,
+}
+
+/// A cell in the summary.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CellSummary {
+    /// First instant.
+    pub since: Timestamp,
+    /// First instant after.
+    pub until: Timestamp,
+    /// How it came out.
+    pub status: CellStatus,
+    /// Messages in it.
+    pub rows: u64,
+}
+
+/// What was written of a dataset.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct DatasetSummary {
+    /// Rows.
+    pub rows: u64,
+    /// Files.
+    pub files: u64,
+    /// Bytes of the files.
+    pub bytes: u64,
+}
+
+/// Export tasks of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct TaskSummary {
+    /// Begun by this run.
+    pub requested: u64,
+    /// Begun by an earlier run and read by this one.
+    pub adopted: u64,
+    /// Failed by Stream.
+    pub failed: u64,
+}
+
+/// The run summary.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Summary {
+    /// This run.
+    pub run_id: Uuid,
+    /// How it ended.
+    pub status: Status,
+    /// The cells that it was about.
+    pub cells: Vec<CellSummary>,
+    /// What was written.
+    pub datasets: BTreeMap<String, DatasetSummary>,
+    /// Folders whose files changed: `dataset/partition`.
+    pub partitions_changed: BTreeSet<String>,
+    /// Exports.
+    pub export_tasks: TaskSummary,
+    /// Lines in quarantine, with a reason.
+    pub rejected: u64,
+    /// Lines of unknown kinds, kept in quarantine.
+    pub unclassified: BTreeMap<String, u64>,
+    /// Messages that nobody asked for, kept in quarantine.
+    pub out_of_window: u64,
+    /// Rows that are not delivered any more.
+    pub vanished: u64,
+    /// Values that did not fit their column, kept in `_rescued`.
+    pub rescued: u64,
+    /// Keys that came twice in one object; the last one counts.
+    pub duplicate_keys: u64,
+    /// Messages that have more reactions than their export holds.
+    pub reactions_truncated: u64,
+    /// Channels that Stream does not know.
+    pub missing_channels: BTreeSet<String>,
+    /// Channels that Stream could not export.
+    pub failed_channels: BTreeSet<String>,
+    /// Requests to Stream's API.
+    pub api_calls: u64,
+    /// Bytes of exports.
+    pub bytes_downloaded: u64,
+    /// Wall time.
+    pub duration_seconds: f64,
+    /// The end of contiguous coverage in automatic mode.
+    pub frontier: Option<Timestamp>,
+    /// Whether the store was accepted without conditional writes.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub single_writer: bool,
+    /// What went wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+impl Summary {
+    /// Messages in the cells of this run, committed now or before.
+    pub fn messages(&self) -> u64 {
+        self.cells.iter().map(|cell| cell.rows).sum()
+    }
+
+    /// One line of JSON.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
+    }
+
+    /// A few lines for a person.
+    pub fn to_text(&self, lake: &str) -> String {
+        let mut text = String::new();
+        let status = match self.status {
+            Status::Committed => "committed",
+            Status::AlreadyCommitted => "already committed: nothing was exported",
+            Status::NothingToDo => "nothing to do",
+            Status::Partial => "committed, but for channels that Stream could not export",
+            Status::Failed => "failed",
+        };
+        let _ = writeln!(text, "{status} ({lake})");
+        for (name, dataset) in &self.datasets {
+            let _ = writeln!(
+                text,
+                "  {name:<11} {:>9} rows {:>5} files {:>10}",
+                dataset.rows,
+                dataset.files,
+                bytes(dataset.bytes)
+            );
+        }
+        let counts = |status| self.cells.iter().filter(|cell| cell.status == status).count();
+        for (status, word) in [
+            (CellStatus::Committed, "committed"),
+            (CellStatus::Unchanged, "unchanged"),
+            (CellStatus::AlreadyCommitted, "already there"),
+            (CellStatus::Superseded, "committed by another run"),
+        ] {
+            if counts(status) > 0 {
+                let _ = writeln!(text, "  {} cells {word}", counts(status));
+            }
+        }
+        let unclassified: u64 = self.unclassified.values().sum();
+        for (number, word) in [
+            (self.vanished, "rows are not delivered any more (see _vanished_at)"),
+            (self.rejected, "lines do not fit (see _quarantine/)"),
+            (unclassified, "lines are of unknown kinds (see _quarantine/)"),
+            (self.out_of_window, "messages were outside of what was asked for (see _quarantine/)"),
+            (self.rescued, "values did not fit their column (see _rescued)"),
+            (self.missing_channels.len() as u64, "channels are not known to Stream"),
+            (self.failed_channels.len() as u64, "channels could not be exported"),
+        ] {
+            if number > 0 {
+                let _ = writeln!(text, "  {number} {word}");
+            }
+        }
+        let _ = write!(
+            text,
+            "  {} exports, {} API calls, {} downloaded, {:.1} s",
+            self.export_tasks.requested,
+            self.api_calls,
+            bytes(self.bytes_downloaded),
+            self.duration_seconds
+        );
+        if let Some(frontier) = self.frontier {
+            let _ = write!(text, "; complete until {frontier}");
+        }
+        text
+    }
+}
+
+fn bytes(number: u64) -> String {
+    indicatif::BinaryBytes(number).to_string()
+}

@@ -1,0 +1,377 @@
+//! The main job: decide, export, commit, and say what was done.
+
+use std::time::{Duration, Instant};
+
+use jiff::{SignedDuration, Timestamp};
+use uuid::Uuid;
+
+use crate::error::{Error, Kind, Result};
+use crate::export::{Client, Endpoint};
+use crate::lake::{DataFile, Lake, Outcome, State};
+use crate::pipeline::{Exported, Pipeline};
+use crate::plan::Span;
+use crate::progress::Progress;
+use crate::settings::Settings;
+use crate::summary::{CellStatus, CellSummary, Status, Summary};
+use crate::window::Window;
+
+/// How far in the future a range may end and still be waited for.
+const LONGEST_WAIT: SignedDuration = SignedDuration::from_hours(24);
+
+/// Which part of the job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Job {
+    /// The range, or what is new and then the revisits that are due.
+    Sync,
+    /// The revisits alone.
+    Revisit,
+}
+
+/// One run.
+pub struct Run<'a> {
+    client: &'a Client,
+    lake: &'a Lake,
+    settings: &'a Settings,
+    progress: &'a Progress,
+    summary: Summary,
+    /// The most telling of several errors.
+    error: Option<Error>,
+}
+
+impl<'a> Run<'a> {
+    /// A run that has done nothing yet.
+    pub fn new(client: &'a Client, lake: &'a Lake, settings: &'a Settings, progress: &'a Progress) -> Self {
+        let summary = Summary { run_id: Uuid::now_v7(), single_writer: settings.single_writer, ..Summary::default() };
+        Self { client, lake, settings, progress, summary, error: None }
+    }
+
+    /// Does the job. The summary tells what was done, whether or not there is an error.
+    pub async fn execute(mut self, job: Job) -> (Summary, Option<Error>) {
+        let begun = Instant::now();
+        let result = self.job(job).await;
+        if let Err(error) = result {
+            self.keep(error);
+        }
+        self.progress.finish();
+        self.summary.api_calls = self.client.api_calls();
+        self.summary.duration_seconds = (begun.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
+        self.summary.status = self.status();
+        self.summary.error = self.error.as_ref().map(|error| error.to_string());
+        (self.summary, self.error)
+    }
+
+    fn status(&self) -> Status {
+        let committed = |cell: &CellSummary| matches!(cell.status, CellStatus::Committed | CellStatus::Unchanged);
+        match &self.error {
+            Some(error) if error.kind() == Kind::ExportFailed && !self.summary.failed_channels.is_empty() => {
+                Status::Partial
+            }
+            Some(_) => Status::Failed,
+            None if self.summary.cells.is_empty() => Status::NothingToDo,
+            None if self.summary.cells.iter().any(committed) => Status::Committed,
+            None => Status::AlreadyCommitted,
+        }
+    }
+
+    /// Keeps the error that decides the exit code.
+    fn keep(&mut self, error: Error) {
+        if self.error.as_ref().is_none_or(|kept| kept.kind().weight() < error.kind().weight()) {
+            self.error = Some(error);
+        }
+    }
+
+    async fn job(&mut self, job: Job) -> Result<()> {
+        let wanted = self.settings.identity(self.client.app_key());
+        if let Some(identity) = self.lake.identity().await? {
+            identity.check(&wanted, self.lake.display_url())?;
+        }
+        let mut state = self.lake.state().await?;
+        match (job, self.settings.range) {
+            (Job::Sync, Some(range)) => self.range(&mut state, range).await?,
+            (Job::Sync, None) => self.automatic(&mut state).await?,
+            (Job::Revisit, _) => self.revisits(&mut state, None).await?,
+        }
+        self.summary.frontier = state.frontier();
+        Ok(())
+    }
+
+    /// An explicit range: what of it is not covered, or all of it again.
+    async fn range(&mut self, state: &mut State, range: Window) -> Result<()> {
+        let rules = &self.settings.rules;
+        let spans = if self.settings.replace { rules.replacement(state, range) } else { rules.missing(state, range) };
+        if !self.settings.replace {
+            for covered in state.covers_in(range) {
+                self.summary.cells.push(cell(
+                    &covered.cover.window,
+                    CellStatus::AlreadyCommitted,
+                    &covered.cover.record.rows,
+                ));
+            }
+        }
+        if spans.is_empty() {
+            return Ok(());
+        }
+        self.begin().await?;
+        for span in spans {
+            self.settle(span.window().until).await?;
+            self.span(state, &span, None).await?;
+        }
+        self.summary.cells.sort_by_key(|cell| cell.since);
+        Ok(())
+    }
+
+    /// From the frontier to as late as is settled; then the revisits.
+    async fn automatic(&mut self, state: &mut State) -> Result<()> {
+        let now = self.begin().await?;
+        if state.origin().is_none() && self.settings.start.is_none() {
+            return Err(self.no_start().await?);
+        }
+        let origin = self.settings.start.filter(|_| state.origin().is_none());
+        let spans = self.settings.rules.due(state, self.settings.start, now);
+        // What is already covered from `start` on needs no export, but the origin is fixed with the first commit.
+        for span in spans {
+            let origin = origin.filter(|_| state.origin().is_none());
+            self.span(state, &span, origin).await?;
+        }
+        self.revisits(state, Some(now)).await
+    }
+
+    async fn revisits(&mut self, state: &mut State, now: Option<Timestamp>) -> Result<()> {
+        if state.covers().next().is_none() {
+            return Ok(());
+        }
+        let now = match now {
+            Some(now) => now,
+            None => self.begin().await?,
+        };
+        for span in self.settings.rules.revisits(state, now) {
+            self.span(state, &span, None).await?;
+        }
+        Ok(())
+    }
+
+    /// Proves credentials, clock and store before anything is asked for or written. Yields Stream's time.
+    async fn begin(&mut self) -> Result<Timestamp> {
+        let hello = self.client.hello().await?;
+        let settle = self.settings.rules.settle;
+        if let Some(offset) = hello.clock_offset
+            && offset.abs() > (settle / 2).max(SignedDuration::from_secs(2))
+        {
+            let message = format!("the clock of this machine is {offset:#} off from Stream's");
+            return Err(Error::new(Kind::Temporary, message)
+                .hint("set it by NTP; the limit is half of --settle, which must hide the difference"));
+        }
+        if !self.settings.single_writer && !self.lake.probe_conditional_put(self.summary.run_id).await? {
+            let message =
+                format!("the store of {} ignores conditional writes (If-None-Match)", self.lake.display_url());
+            return Err(Error::new(Kind::UnsafeStore, message).hint(
+                "two runs at once would overwrite each other's commits: choose another store, or, if only one run ever \
+                 writes to this lake, accept it with --single-writer",
+            ));
+        }
+        self.lake.ensure_identity(&self.settings.identity(self.client.app_key()), true).await?;
+        Ok(hello.at)
+    }
+
+    /// Waits until `until` is old enough.
+    async fn settle(&self, until: Timestamp) -> Result<()> {
+        loop {
+            let now = self.client.stream_now().unwrap_or_else(crate::clock::now);
+            let left = until.duration_since(self.settings.rules.settled_at(now));
+            if left <= SignedDuration::ZERO {
+                return Ok(());
+            }
+            if left > LONGEST_WAIT {
+                return Err(Error::new(Kind::Usage, format!("the range ends at {until}, {left:#} from now"))
+                    .hint("choose an --until in the past"));
+            }
+            tracing::info!(%until, seconds = left.as_secs() + 1, "waiting until the range has settled");
+            self.progress.says(&format!("waiting until {until} has settled"));
+            let step = Duration::try_from(left).unwrap_or_default().min(Duration::from_secs(30));
+            tokio::time::sleep(step + Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Exports and commits one span.
+    async fn span(&mut self, state: &mut State, span: &Span, origin: Option<Timestamp>) -> Result<()> {
+        let pipeline = Pipeline {
+            client: self.client,
+            lake: self.lake,
+            settings: self.settings,
+            run_id: self.summary.run_id,
+            progress: self.progress,
+        };
+        self.progress.span(span.window().to_string());
+        tracing::info!(window = %span.window(), cells = span.cells.len(), replaces = span.replaces, "exporting");
+        let exported = pipeline.export(state, span, origin).await?;
+        let removed: Vec<String> = span
+            .cells
+            .iter()
+            .filter(|window| !exported.unchanged.contains(window))
+            .flat_map(|window| state.files_of(*window))
+            .map(|live| folder(&live.file))
+            .collect();
+        let outcome = match self.lake.commit(state, &exported.proposal).await {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                // An answer may have been lost: a staged file is only garbage if the commit is certain not to stand.
+                let stands =
+                    self.lake.state().await.is_ok_and(|state| state.entry_of(exported.proposal.commit_id).is_none());
+                if stands {
+                    pipeline.discard(&exported.proposal.add).await;
+                }
+                return Err(error);
+            }
+        };
+        let superseded = match outcome.clone() {
+            Outcome::Committed { entry, superseded, settled } => {
+                tracing::info!(entry, settled, window = %span.window(), "committed");
+                superseded
+            }
+            Outcome::AlreadyCovered { by_entry } | Outcome::Stale { by_entry } => {
+                tracing::info!(by_entry, window = %span.window(), "another run was faster");
+                span.cells.clone()
+            }
+        };
+        let lost = |file: &&DataFile| file.cell.is_some_and(|cell| superseded.contains(&cell));
+        let (lost, added): (Vec<&DataFile>, Vec<&DataFile>) = exported.proposal.add.iter().partition(lost);
+        if !matches!(outcome, Outcome::Committed { .. }) {
+            pipeline.discard(&exported.proposal.add).await;
+        } else {
+            pipeline.discard(lost).await;
+            self.summary.partitions_changed.extend(removed);
+            for file in added {
+                self.summary.partitions_changed.insert(folder(file));
+                let dataset = self.summary.datasets.entry(file.dataset.clone()).or_default();
+                dataset.rows += file.rows;
+                dataset.files += 1;
+                dataset.bytes += file.bytes;
+            }
+        }
+        self.count(&exported, &superseded);
+        if let Some((cid, reason)) = exported.requests.failed.iter().next() {
+            let message =
+                format!("{} channels could not be exported, such as `{cid}`: {reason}", exported.requests.failed.len());
+            self.keep(Error::new(Kind::ExportFailed, message).hint(
+                "the rest is committed; they are recorded as exceptions, and a revisit or --replace of the cell asks again",
+            ));
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, exported: &Exported, superseded: &[Window]) {
+        let summary = &mut self.summary;
+        for cover in &exported.proposal.covers {
+            let status = if superseded.contains(&cover.window) {
+                CellStatus::Superseded
+            } else if exported.unchanged.contains(&cover.window) {
+                CellStatus::Unchanged
+            } else {
+                CellStatus::Committed
+            };
+            summary.cells.push(cell(&cover.window, status, &cover.record.rows));
+            summary.vanished += cover.record.vanished;
+        }
+        let (tally, requests) = (&exported.tally, &exported.requests);
+        summary.rejected += tally.rejected;
+        for (kind, lines) in &tally.unclassified {
+            *summary.unclassified.entry(kind.clone()).or_default() += lines;
+        }
+        summary.out_of_window += tally.out_of_window;
+        summary.rescued += tally.rescued;
+        summary.duplicate_keys += tally.duplicate_keys;
+        summary.reactions_truncated += tally.cut_reactions.len() as u64;
+        summary.missing_channels.extend(requests.missing.iter().cloned());
+        summary.failed_channels.extend(requests.failed.keys().cloned());
+        summary.export_tasks.requested += requests.task_ids.len() as u64;
+        summary.export_tasks.failed += requests.failed_tasks;
+        summary.bytes_downloaded += requests.bytes;
+    }
+
+    /// An empty lake does not say where to begin; the app's oldest channel does.
+    async fn no_start(&self) -> Result<Error> {
+        let oldest = self.client.oldest_channel(&self.settings.selection).await?.and_then(|channel| channel.created_at);
+        let error = Error::new(Kind::Usage, "this lake has no beginning yet: the first automatic sync needs --start");
+        Ok(match oldest {
+            Some(at) => error.hint(format!(
+                "the oldest channel was created at {at}; for everything since then: chatlake sync --start {}",
+                crate::window::utc_date(at)
+            )),
+            None => error.hint("the app has no channels yet; for all that will come: chatlake sync --start <today>"),
+        })
+    }
+
+    /// What would be done, without doing it: spans, channels, requests and the time they take at the app's rate limit.
+    pub async fn plan(&mut self, job: Job) -> Result<Vec<PlannedSpan>> {
+        let wanted = self.settings.identity(self.client.app_key());
+        if let Some(identity) = self.lake.identity().await? {
+            identity.check(&wanted, self.lake.display_url())?;
+        }
+        let state = self.lake.state().await?;
+        let rules = &self.settings.rules;
+        let now = self.client.hello().await?.at;
+        let spans = match (job, self.settings.range) {
+            (Job::Sync, Some(range)) if self.settings.replace => rules.replacement(&state, range),
+            (Job::Sync, Some(range)) => rules.missing(&state, range),
+            (Job::Sync, None) if state.origin().is_none() && self.settings.start.is_none() => {
+                return Err(self.no_start().await?);
+            }
+            (Job::Sync, None) => {
+                let mut spans = rules.due(&state, self.settings.start, now);
+                spans.extend(rules.revisits(&state, now));
+                spans
+            }
+            (Job::Revisit, _) => rules.revisits(&state, now),
+        };
+        let mut planned = Vec::new();
+        for span in spans {
+            let window = span.window();
+            let selection = self.settings.selection.clone();
+            let mut discovery = crate::export::Discovery::new(self.client, selection, Some(window.since), window.until);
+            let mut channels = 0;
+            while let Some(page) = discovery.next_page().await? {
+                channels += page.len() as u64;
+            }
+            let requests = channels.div_ceil(self.settings.channels_per_request as u64);
+            let minutes = requests as f64 / self.client.pace_per_minute(Endpoint::ExportChannels);
+            planned.push(PlannedSpan {
+                since: window.since,
+                until: window.until,
+                cells: span.cells.len(),
+                replaces: span.replaces,
+                channels,
+                requests,
+                minutes,
+            });
+        }
+        Ok(planned)
+    }
+}
+
+/// A span that would be exported.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct PlannedSpan {
+    /// First instant.
+    pub since: Timestamp,
+    /// First instant after.
+    pub until: Timestamp,
+    /// Cells in it.
+    pub cells: usize,
+    /// Whether rows are replaced.
+    pub replaces: bool,
+    /// Channels that discovery lists; a replacement also asks for those that the lake knows.
+    pub channels: u64,
+    /// Export requests.
+    pub requests: u64,
+    /// Minutes until the last of them may be made, at the share of the app's rate limit.
+    pub minutes: f64,
+}
+
+fn cell(window: &Window, status: CellStatus, rows: &std::collections::BTreeMap<String, u64>) -> CellSummary {
+    let rows = rows.get("messages").copied().unwrap_or(0);
+    CellSummary { since: window.since, until: window.until, status, rows }
+}
+
+fn folder(file: &DataFile) -> String {
+    format!("{}/{}", file.dataset, file.partition)
+}
