@@ -39,7 +39,7 @@ impl Rules {
     pub fn missing(&self, state: &State, range: Window) -> Vec<Span> {
         let cells: Vec<Window> =
             state.uncovered(range).into_iter().flat_map(|window| self.grid.cells(window)).collect();
-        self.into_spans(&cells, false)
+        self.to_spans(&cells, false)
     }
 
     /// All of `range`, widened to the cells that it touches, whether covered or not.
@@ -47,7 +47,7 @@ impl Rules {
         let mut cells: Vec<Window> = state.covers_in(range).map(|covered| covered.cover.window).collect();
         cells.extend(state.uncovered(range).into_iter().flat_map(|window| self.grid.cells(window)));
         cells.sort_unstable();
-        self.into_spans(&cells, true)
+        self.to_spans(&cells, true)
     }
 
     /// The complete cells from the frontier (or from `start`, in a lake without one) to as late as `now` allows.
@@ -82,7 +82,7 @@ impl Rules {
             && self.revisit.iter().any(reached)
     }
 
-    fn into_spans(&self, cells: &[Window], replaces: bool) -> Vec<Span> {
+    fn to_spans(&self, cells: &[Window], replaces: bool) -> Vec<Span> {
         spans(cells, self.longest_span).into_iter().map(|cells| Span { cells, replaces }).collect()
     }
 }

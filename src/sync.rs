@@ -56,7 +56,7 @@ impl<'a> Run<'a> {
         self.summary.api_calls = self.client.api_calls();
         self.summary.duration_seconds = (begun.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
         self.summary.status = self.status();
-        self.summary.error = self.error.as_ref().map(|error| error.to_string());
+        self.summary.error = self.error.as_ref().map(ToString::to_string);
         (self.summary, self.error)
     }
 
@@ -215,9 +215,9 @@ impl<'a> Run<'a> {
             Ok(outcome) => outcome,
             Err(error) => {
                 // An answer may have been lost: a staged file is only garbage if the commit is certain not to stand.
-                let stands =
+                let failed =
                     self.lake.state().await.is_ok_and(|state| state.entry_of(exported.proposal.commit_id).is_none());
-                if stands {
+                if failed {
                     pipeline.discard(&exported.proposal.add).await;
                 }
                 return Err(error);
