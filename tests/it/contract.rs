@@ -1,0 +1,104 @@
+//! What is printed: a difference here is a change of the contract with users.
+
+use std::process::Command;
+
+use insta::assert_snapshot;
+
+use crate::bench::{Bench, two_days};
+
+fn printed(arguments: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_chatlake"));
+    let output = command.env_clear().env("COLUMNS", "110").args(arguments).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn help() {
+    assert_snapshot!("help", printed(&["--help"]));
+    assert_snapshot!("help_sync", printed(&["sync", "--help"]));
+    assert_snapshot!("help_revisit", printed(&["revisit", "--help"]));
+    assert_snapshot!("help_schema", printed(&["schema", "--help"]));
+    assert_snapshot!("help_demo", printed(&["demo", "--help"]));
+}
+
+#[test]
+fn schema() {
+    assert_snapshot!("schema_arrow", printed(&["schema", "--format", "arrow"]));
+    assert_snapshot!("schema_reactions", printed(&["schema", "reactions"]));
+    let json: serde_json::Value = serde_json::from_str(&printed(&["schema", "messages", "--format", "json"])).unwrap();
+    assert_eq!(json["dataset"], "messages");
+}
+
+/// The names of what the summary says.
+#[test]
+fn summary_keys() {
+    let bench = Bench::new(&two_days());
+    let summary = bench.sync("2026-01-05", "2026-01-07", &[]).assert_status(0, "committed");
+    let keys = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
+    let lines = [
+        keys(&summary),
+        keys(&summary["cells"][0]),
+        keys(&summary["datasets"]["messages"]),
+        keys(&summary["export_tasks"]),
+    ];
+    assert_snapshot!("summary_keys", lines.join("\n"));
+}
+
+/// The form of a log entry, with what differs from run to run blanked.
+#[test]
+fn log_entry() {
+    let bench = Bench::new(&simulator::Size { channels: 4, days: 1, odd_channels: false, ..two_days() });
+    bench.sync("2026-01-05", "2026-01-06", &["--compression", "none"]).assert_status(0, "committed");
+    let path = std::path::Path::new(&bench.lake).join("_chatlake/log/00000000000000000001.json");
+    let entry: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    assert_snapshot!("log_entry", serde_json::to_string_pretty(&shape(&entry)).unwrap());
+}
+
+/// Values by their type; of a list its first element.
+fn shape(value: &serde_json::Value) -> serde_json::Value {
+    use serde_json::Value;
+    match value {
+        Value::Object(object) => object.iter().map(|(key, value)| (key.clone(), shape(value))).collect(),
+        Value::Array(items) => items.first().map(|item| vec![shape(item)]).unwrap_or_default().into(),
+        Value::String(_) => "text".into(),
+        Value::Number(_) => "number".into(),
+        other => other.clone(),
+    }
+}
+
+#[test]
+fn a_person_reads_this() {
+    let bench = Bench::new(&two_days());
+    let ran = bench.run(&["sync", "--since", "2026-01-05", "--until", "2026-01-07", "-q"]);
+    assert_eq!(ran.code, 0, "{ran:#?}");
+    assert_eq!(ran.stderr, "", "quiet");
+    assert!(ran.stdout.starts_with("committed ("), "{}", ran.stdout);
+    for part in ["messages", "reactions", "2 cells committed", "2 exports"] {
+        assert!(ran.stdout.contains(part), "`{part}`: {}", ran.stdout);
+    }
+}
+
+#[test]
+fn the_demo_makes_a_lake_whose_queries_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let lake = folder.path().join("my lake");
+    let text = printed(&["demo", lake.to_str().unwrap()]);
+    let python = std::env::var("CHATLAKE_TEST_PYTHON").expect("run the tests by ./test");
+    let programs: Vec<String> = text
+        .split("\n\n")
+        .filter(|part| part.contains("  import "))
+        .map(|part| {
+            part.lines().filter(|line| line.starts_with("  ")).map(|line| &line[2..]).collect::<Vec<_>>().join("\n")
+        })
+        .collect();
+    assert_eq!(programs.len(), 3, "{text}");
+    for program in programs {
+        let output = Command::new(&python).args(["-c", &program]).output().unwrap();
+        assert!(output.status.success(), "{program}\n{}", String::from_utf8_lossy(&output.stderr));
+        assert!(String::from_utf8_lossy(&output.stdout).lines().count() >= 4, "{program}");
+    }
+    let again = Command::new(env!("CARGO_BIN_EXE_chatlake")).arg("demo").arg(&lake).output().unwrap();
+    assert_eq!(again.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&again.stderr).contains("is not empty"));
+}

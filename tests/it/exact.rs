@@ -1,0 +1,162 @@
+//! A lake equals the app, whatever form Stream's undocumented choices take.
+
+use simulator::World;
+use simulator::switches::{
+    Address, Bound, ChannelLines, Compression, CustomPlace, DeletedType, Envelope, KindNames, RangeSupport,
+    ReactionForm, Switches, TimestampForm, UpdatedAtMoves, UserForm, UserLines,
+};
+
+use crate::bench::{Bench, Place, seed, two_days};
+
+const ENVELOPES: [Envelope; 6] =
+    [Envelope::TypeData, Envelope::TypeItem, Envelope::SingleKey, Envelope::Bare, Envelope::Element, Envelope::Mixed];
+const BOUNDS: [(Bound, Bound); 4] = [
+    (Bound::Closed, Bound::Closed),
+    (Bound::Closed, Bound::Open),
+    (Bound::Open, Bound::Closed),
+    (Bound::Open, Bound::Open),
+];
+
+/// Two days by two runs, so that their shared edge is tested too: a message sent at midnight and one a microsecond before.
+fn check(switches: Switches, place: Place) {
+    println!("{switches:?} in {place:?}");
+    let Some(bench) = Bench::with(World::seeded(seed(), &two_days()), switches, place) else { return };
+    for (since, until) in [("2026-01-05", "2026-01-06"), ("2026-01-06", "2026-01-07")] {
+        let summary = bench.sync(since, until, &[]).assert_status(0, "committed");
+        for nothing in ["rejected", "out_of_window", "rescued", "duplicate_keys"] {
+            assert_eq!(summary[nothing], 0, "{nothing}: {summary}");
+        }
+        assert_eq!(summary["unclassified"], serde_json::json!({}));
+    }
+    let contents = bench.assert_exact("2026-01-05", "2026-01-07");
+    contents.assert_one_file_each(&["messages", "reactions"]);
+    assert_eq!(contents.messages.len(), contents.live_messages().len());
+    assert!(contents.rows["users"] >= 24);
+    assert_eq!(bench.rows("_quarantine"), [] as [serde_json::Value; 0]);
+}
+
+fn every_bound(envelope: Envelope, place: Place) {
+    for (since_bound, until_bound) in BOUNDS {
+        check(Switches { envelope, since_bound, until_bound, ..Switches::default() }, place);
+    }
+}
+
+#[test]
+fn type_data_in_a_folder() {
+    every_bound(Envelope::TypeData, Place::Folder);
+}
+
+#[test]
+fn type_item_in_a_folder() {
+    every_bound(Envelope::TypeItem, Place::Folder);
+}
+
+#[test]
+fn single_key_in_a_folder() {
+    every_bound(Envelope::SingleKey, Place::Folder);
+}
+
+#[test]
+fn bare_in_a_folder() {
+    every_bound(Envelope::Bare, Place::Folder);
+}
+
+#[test]
+fn element_in_a_folder() {
+    every_bound(Envelope::Element, Place::Folder);
+}
+
+#[test]
+fn mixed_in_a_folder() {
+    every_bound(Envelope::Mixed, Place::Folder);
+}
+
+#[test]
+fn type_data_on_s3() {
+    every_bound(Envelope::TypeData, Place::S3);
+}
+
+#[test]
+fn type_item_on_s3() {
+    every_bound(Envelope::TypeItem, Place::S3);
+}
+
+#[test]
+fn single_key_on_s3() {
+    every_bound(Envelope::SingleKey, Place::S3);
+}
+
+#[test]
+fn bare_on_s3() {
+    every_bound(Envelope::Bare, Place::S3);
+}
+
+#[test]
+fn element_on_s3() {
+    every_bound(Envelope::Element, Place::S3);
+}
+
+#[test]
+fn mixed_on_s3() {
+    every_bound(Envelope::Mixed, Place::S3);
+}
+
+/// Every other switch, each combined with every envelope so that no pair of them hides behind another.
+fn variant(change: impl Fn(&mut Switches)) {
+    for envelope in ENVELOPES {
+        let mut switches = Switches { envelope, ..Switches::default() };
+        change(&mut switches);
+        check(switches, Place::Folder);
+    }
+}
+
+#[test]
+fn custom_data_nested_users_by_id() {
+    variant(|switches| {
+        switches.custom = CustomPlace::Nested;
+        switches.users = UserForm::Id;
+        switches.user_lines = UserLines::Once;
+    });
+}
+
+#[test]
+fn custom_data_twice_addresses_in_parts_gzip() {
+    variant(|switches| {
+        switches.custom = CustomPlace::Both;
+        switches.address = Address::TypeId;
+        switches.compression = Compression::Gzip;
+    });
+}
+
+#[test]
+fn nanoseconds_content_encoding_plural_kinds() {
+    variant(|switches| {
+        switches.timestamps = TimestampForm::Nanoseconds;
+        switches.compression = Compression::ContentEncoding;
+        switches.kind_names = KindNames::Plural;
+        switches.user_lines = UserLines::PerChannel;
+    });
+}
+
+#[test]
+fn every_reaction_as_a_line_reads_and_few_channel_lines() {
+    variant(|switches| {
+        switches.reactions = ReactionForm::Both;
+        switches.read_lines = ChannelLines::PerChannel;
+        switches.channel_lines = ChannelLines::WithMessages;
+        switches.kind_names = KindNames::Member;
+    });
+}
+
+#[test]
+fn no_channel_lines_no_ranges_other_deletes() {
+    variant(|switches| {
+        switches.channel_lines = ChannelLines::None;
+        switches.member_lines = ChannelLines::None;
+        switches.range = RangeSupport::Ignored;
+        switches.deleted_type = DeletedType::Unchanged;
+        switches.updated_at_moves = UpdatedAtMoves::OnAnyChange;
+        switches.etag = false;
+        switches.content_length = false;
+    });
+}

@@ -1,0 +1,88 @@
+//! Stream and the network on a bad day.
+
+use serde_json::json;
+use simulator::switches::{Compression, FailureStatus, RangeSupport, Switches};
+use simulator::{Effect, Fault, World};
+
+use crate::bench::{Bench, Place, seed, two_days};
+
+const RANGE: [&str; 2] = ["2026-01-05", "2026-01-07"];
+
+fn survives(switches: Switches, faults: Vec<Fault>) {
+    let bench = Bench::with(World::seeded(seed(), &two_days()), switches, Place::Folder).unwrap();
+    for fault in faults {
+        bench.simulator.add_fault(fault);
+    }
+    bench.sync(RANGE[0], RANGE[1], &[]).assert_status(0, "committed");
+    bench.assert_exact(RANGE[0], RANGE[1]).assert_one_file_each(&["messages", "reactions"]);
+    assert_eq!(bench.simulator.faults(), [], "every fault has happened");
+}
+
+#[test]
+fn downloads_that_are_cut_go_on() {
+    for compression in [Compression::None, Compression::Gzip, Compression::ContentEncoding] {
+        for range in [RangeSupport::Honoured, RangeSupport::Ignored] {
+            let cut = Fault::on("Download", Effect::CutBody { after_bytes: 3_000 });
+            survives(Switches { compression, range, ..Switches::default() }, vec![cut.clone(), cut]);
+        }
+    }
+}
+
+#[test]
+fn rate_limits_and_server_errors_are_waited_out() {
+    let answers = [("QueryChannels", 429), ("QueryChannels", 500), ("GetTask", 503), ("Download", 503)];
+    survives(Switches::default(), answers.map(|(endpoint, status)| Fault::status(endpoint, status)).to_vec());
+    survives(Switches::default(), vec![Fault::status("ExportChannels", 429), Fault::on("GetTask", Effect::Reset)]);
+}
+
+#[test]
+fn slow_downloads_are_no_failure() {
+    survives(Switches::default(), vec![Fault::on("Download", Effect::SlowBody { chunk_bytes: 20_000, delay_ms: 5 })]);
+}
+
+#[test]
+fn a_file_that_changes_under_a_download_is_read_from_the_start() {
+    let cut = Fault::on("Download", Effect::CutBody { after_bytes: 3_000 });
+    survives(Switches::default(), vec![cut, Fault::on("Download", Effect::NewEtag)]);
+}
+
+#[test]
+fn one_channel_that_stream_cannot_export_does_not_hold_up_the_others() {
+    for failure_status in [FailureStatus::Failed, FailureStatus::Error] {
+        let bench = Bench::new(&two_days());
+        bench.simulator.change_switches(|switches| switches.failure_status = failure_status);
+        let truth = bench.simulator.truth();
+        let poisonous = truth.messages[0].cid.clone();
+        let effect = Effect::FailTask { description: "export failed: internal".into() };
+        bench.simulator.add_fault(Fault::on("ExportChannels", effect).for_channel(&poisonous).times(0));
+        let ran = bench.sync(RANGE[0], RANGE[1], &[]);
+        let summary = ran.assert_status(69, "partial");
+        assert_eq!(summary["failed_channels"], json!([poisonous]));
+        ran.assert_refused(69, &[&poisonous, "--replace"]);
+        let mut rest = truth.clone();
+        rest.messages.retain(|message| message.cid != poisonous);
+        rest.reactions.retain(|reaction| reaction.cid != poisonous);
+        bench.assert_holds(&rest, RANGE[0], RANGE[1]);
+        bench.simulator.clear_faults();
+        bench.sync(RANGE[0], RANGE[1], &["--replace"]).assert_status(0, "committed");
+        bench.assert_exact(RANGE[0], RANGE[1]);
+    }
+}
+
+#[test]
+fn an_export_that_never_ends_is_given_up_in_time() {
+    let bench = Bench::new(&two_days());
+    bench.simulator.add_fault(Fault::on("ExportChannels", Effect::StuckTask).times(0));
+    bench.sync(RANGE[0], RANGE[1], &["--task-deadline", "3s"]).assert_refused(75, &["--task-deadline"]);
+    assert_eq!(bench.read().messages.len(), 0);
+}
+
+#[test]
+fn a_truncated_file_is_never_taken_for_a_whole_one() {
+    let bench = Bench::new(&two_days());
+    let lines = vec![simulator::Insertion { at_line: 0, line: simulator::BadLine::TruncatedTail { bytes: 40 } }];
+    bench.simulator.add_fault(Fault::on("ExportChannels", Effect::BadLines { lines }));
+    let ran = bench.sync(RANGE[0], RANGE[1], &["--max-rejected", "0"]);
+    assert_ne!(ran.code, 0, "{ran:#?}");
+    assert_eq!(bench.read().messages.len(), 0);
+}

@@ -1,0 +1,12 @@
+//! Whole runs: the binary against the simulator, lakes on local disk and on a real S3 server, read back by PyArrow and DuckDB.
+#![allow(clippy::unwrap_used, unreachable_pub)]
+
+mod again;
+mod automatic;
+mod bench;
+mod contract;
+mod exact;
+mod faults;
+mod many;
+mod refusals;
+mod replace;
