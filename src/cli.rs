@@ -66,7 +66,7 @@ pub struct Manners {
     /// Show progress on a terminal
     #[arg(long, global = true, env = "CHATLAKE_PROGRESS", value_enum, default_value_t = ProgressMode::Auto)]
     pub progress: ProgressMode,
-    /// Say more (-vv: much more)
+    /// Say more: each export as well (-vv: everything)
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
     /// Say nothing but errors

@@ -19,7 +19,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let shown = cli.manners.progress == ProgressMode::Auto && !cli.manners.quiet && std::io::stderr().is_terminal();
     let progress = Progress::new(shown);
-    log(&cli.manners, &progress);
+    log(&cli.manners, &progress, shown);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return end(&Error::new(Kind::Temporary, "cannot start the runtime").because(error)),
@@ -132,12 +132,13 @@ fn print(text: &str) -> Result<ExitCode> {
     }
 }
 
-fn log(manners: &Manners, progress: &Progress) {
+fn log(manners: &Manners, progress: &Progress, shown: bool) {
     let level = match (manners.quiet, manners.verbose) {
         (true, _) => "error",
-        (_, 0) => "warn",
-        (_, 1) => "info",
-        (_, 2) => "debug",
+        // Progress bars say on a terminal what the log says elsewhere.
+        (_, 0) if shown => "warn",
+        (_, 0) => "info",
+        (_, 1) => "debug",
         _ => "trace",
     };
     // HTTP libraries log URLs, and a signed URL is a secret: they never say more than warnings.

@@ -385,7 +385,7 @@ impl Work<'_> {
             for task in requested.tasks {
                 progress.requested();
                 lock(&self.requests).task_ids.push(task.task_id.clone());
-                tracing::info!(task_id = task.task_id, channels = task.cids.len(), window = %self.span, "export requested");
+                tracing::debug!(task_id = task.task_id, channels = task.cids.len(), window = %self.span, "export requested");
                 match client.wait_for_task(&task, settings.task_deadline).await {
                     Ok(file) => self.read(&task, file).await?,
                     Err(error @ TaskError::Failed { .. }) => {
@@ -455,7 +455,7 @@ impl Work<'_> {
         }
         let tally = decoded?;
         progress.decoded(tally.messages());
-        tracing::info!(
+        tracing::debug!(
             task_id = task.task_id,
             bytes = download.bytes_read(),
             messages = tally.messages(),

@@ -12,7 +12,7 @@ use reqwest::{Method, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
-use tracing::{debug, warn};
+use tracing::{info, warn};
 use url::{Host, Url};
 
 use super::credentials::Credentials;
@@ -30,6 +30,9 @@ const MAX_ANSWER_BYTES: usize = 16 << 20;
 
 /// A rate limit's window, and so the longest sensible time until it is full again.
 const LIMIT_WINDOW: Duration = Duration::from_secs(60);
+
+/// Before Stream has answered at all, a wrong address or no network is likelier than a bad minute, and nothing is at stake yet.
+const FIRST_CONTACT_ATTEMPTS: u32 = 4;
 
 const CLIENT_NAME: &str = concat!("chatlake-", env!("CARGO_PKG_VERSION"));
 
@@ -237,8 +240,13 @@ impl Client {
         body: Option<Bytes>,
     ) -> Result<Answer<T>, ApiError> {
         let options = &self.shared.options;
-        let policy =
-            if endpoint.is_repeatable() { options.retry } else { Policy { max_ambiguous: 1, ..options.retry } };
+        let mut policy = options.retry;
+        if !endpoint.is_repeatable() {
+            policy.max_ambiguous = 1;
+        }
+        if self.stream_now().is_none() {
+            policy.max_attempts = policy.max_attempts.min(FIRST_CONTACT_ATTEMPTS);
+        }
         let mut tried = Tried::default();
         let mut clock_corrected = false;
         self.wait_for_place(endpoint).await;
@@ -262,7 +270,7 @@ impl Client {
                         self.shared.repeated_exports.fetch_add(1, Ordering::Relaxed);
                         warn!(%endpoint, %error, "the export may have been started; asking again, so it may be paid twice");
                     } else {
-                        debug!(%endpoint, %error, attempt = tried.attempts, wait_ms = wait.as_millis(), "trying again");
+                        info!(%endpoint, %error, attempt = tried.attempts, wait_ms = wait.as_millis(), "trying again");
                     }
                     tokio::time::sleep(wait).await;
                     self.wait_for_place(endpoint).await;

@@ -18,10 +18,12 @@ const MESSAGE_CHARS: usize = 10_000;
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
     /// No connection: nothing was sent.
-    #[error("cannot reach Stream for {endpoint}")]
+    #[error("cannot reach Stream at {host} for {endpoint}")]
     Unreachable {
         /// What was called.
         endpoint: Endpoint,
+        /// Where, without the path.
+        host: String,
         /// Why, without the URL.
         source: reqwest::Error,
     },
@@ -179,8 +181,9 @@ impl ApiError {
     }
 
     pub(super) fn from_transport(endpoint: Endpoint, error: reqwest::Error) -> Self {
+        let host = error.url().map_or_else(String::new, |url| url.origin().ascii_serialization());
         let source = error.without_url();
-        if source.is_connect() { Self::Unreachable { endpoint, source } } else { Self::Lost { endpoint, source } }
+        if source.is_connect() { Self::Unreachable { endpoint, host, source } } else { Self::Lost { endpoint, source } }
     }
 }
 

@@ -41,9 +41,16 @@ fn slow_downloads_are_no_failure() {
 }
 
 #[test]
-fn a_file_that_changes_under_a_download_is_read_from_the_start() {
-    let cut = Fault::on("Download", Effect::CutBody { after_bytes: 3_000 });
-    survives(Switches::default(), vec![cut, Fault::on("Download", Effect::NewEtag)]);
+fn a_file_that_changes_under_a_download_is_not_mixed() {
+    let bench = Bench::new(&two_days());
+    bench.simulator.add_fault(Fault::on("Download", Effect::CutBody { after_bytes: 3_000 }));
+    bench.simulator.add_fault(Fault::on("Download", Effect::NewEtag));
+    bench
+        .sync(RANGE[0], RANGE[1], &[])
+        .assert_refused(75, &["changed while it was read", "run the same command again"]);
+    assert_eq!(bench.read().messages.len(), 0);
+    bench.sync(RANGE[0], RANGE[1], &[]).assert_status(0, "committed");
+    bench.assert_exact(RANGE[0], RANGE[1]);
 }
 
 #[test]

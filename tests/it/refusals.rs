@@ -100,7 +100,7 @@ fn a_range_that_makes_no_sense() {
         (&["sync", "--since", "yesterday", "--until", "2026-01-05"], "no point in time"),
         (&["sync", "--window", "7h"], "does not divide a day"),
         (&["sync", "--replace"], "--since"),
-        (&["sink"], "sync"),
+        (&["synk"], "sync"),
     ] {
         bench.run(arguments).assert_refused(2, &[part]);
     }
@@ -120,7 +120,7 @@ fn a_lake_belongs_to_one_app_and_one_selection() {
         (&["--include-truncated-messages"], "truncated"),
         (&["--partition-by", "event_date,channel_type"], "channel_type"),
     ] {
-        sync(&bench, more).assert_refused(2, &[part, "another lake"]);
+        sync(&bench, more).assert_refused(2, &[part, "another --lake"]);
         bench.run(&[&["revisit"], more].concat()).assert_refused(2, &[part]);
     }
     let mut bench = bench;
