@@ -22,7 +22,10 @@ fn change(bench: &Bench) -> Vec<String> {
         .take(4)
         .map(|m| m.id.clone())
         .collect();
-    let reaction = truth.reactions.iter().find(|reaction| !hard.contains(&reaction.message_id)).unwrap();
+    // Of a message with more reactions than its export shows, nobody can tell that one was withdrawn.
+    let is_crowded = |id: &str| truth.reactions.iter().filter(|reaction| reaction.message_id == id).count() >= 10;
+    let mut shown = truth.reactions.iter().filter(|reaction| !is_crowded(&reaction.message_id));
+    let reaction = shown.find(|reaction| !hard.contains(&reaction.message_id)).unwrap();
     bench.simulator.world(|world| {
         for message in live.iter().skip(2).step_by(29).take(5).filter(|message| !hard.contains(&message.id)) {
             world.edit(&message.id, "changed my mind", now).unwrap();
