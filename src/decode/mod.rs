@@ -578,4 +578,7 @@ fn dataset_index(kind: Kind) -> usize {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod lossless;
+#[cfg(test)]
 mod tests;
