@@ -117,7 +117,7 @@ pub struct Sync {
 pub struct Options {
     /// Where the lake is: s3://bucket/prefix, file:///folder or a path
     #[arg(long, value_name = "URL", env = "CHATLAKE_LAKE")]
-    pub lake: String,
+    pub lake: Option<String>,
     /// Show what would be exported, with requests and time, and do nothing
     #[arg(long)]
     pub plan: bool,
@@ -363,6 +363,15 @@ impl Sync {
 }
 
 impl Options {
+    /// Where the lake is.
+    pub fn lake(&self) -> Result<&str> {
+        let lake = self.lake.as_deref().filter(|lake| !lake.is_empty());
+        lake.ok_or_else(|| {
+            usage("no lake is named")
+                .hint("set CHATLAKE_LAKE or --lake to s3://bucket/prefix, file:///folder or a path")
+        })
+    }
+
     /// The settings that these flags come to.
     pub fn settings(&self) -> Result<Settings> {
         let grid = Grid::new(self.window).map_err(|error| usage(error.to_string()))?;

@@ -68,7 +68,7 @@ async fn job(
     let client_options =
         export::Options { rate_share: options.rate_share, clock: clock::now, ..export::Options::default() };
     let client = Client::new(credentials, &options.base_url, client_options)?;
-    let lake = Lake::open(&options.lake, &store::process_env()).await?;
+    let lake = Lake::open(options.lake()?, &store::process_env()).await?;
     let mut run = Run::new(&client, &lake, settings, progress);
     if options.plan {
         let spans = run.plan(job).await?;

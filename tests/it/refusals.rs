@@ -101,6 +101,7 @@ fn a_range_that_makes_no_sense() {
         (&["sync", "--window", "7h"], "does not divide a day"),
         (&["sync", "--replace"], "--since"),
         (&["synk"], "sync"),
+        (&["sync", "--lake", ""], "CHATLAKE_LAKE"),
     ] {
         bench.run(arguments).assert_refused(2, &[part]);
     }
