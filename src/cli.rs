@@ -8,10 +8,10 @@ use parquet::basic::{Compression, ZstdLevel};
 
 use crate::error::{Error, Kind, Result};
 use crate::export::{ChannelRef, ExportOptions, ExportVersion, MAX_CHANNELS, Selection};
-use crate::parquet_file::FileOptions;
 use crate::plan::Rules;
 use crate::settings::{Settings, row_group_bytes, sort_bytes};
 use crate::window::{Grid, Window, parse_duration, parse_time};
+use crate::write::parquet_file::FileOptions;
 
 const AFTER_HELP: &str = "\
 Exit codes:

@@ -15,19 +15,19 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Semaphore, mpsc};
 use uuid::Uuid;
 
-use crate::collect::{Collector, belongs_to_cells};
 use crate::decode::{Decoder, Routes, Tally, Task};
 use crate::error::{Error, Kind, Result};
 use crate::export::{ChannelRef, Client, Discovery, Download, ExportRequest, ExportTask, TaskError, TaskFile};
 use crate::gunzip::Gunzip;
 use crate::lake::{CellRecord, Cover, DataFile, Exception, Lake, Lists, Mode, Proposal, State};
 use crate::ndjson::LineSplitter;
-use crate::old_files::OldFiles;
 use crate::plan::Span;
 use crate::progress::Progress;
 use crate::schema::DATASETS;
 use crate::settings::Settings;
+use crate::sort::collector::{Collector, belongs_to_cells};
 use crate::window::Window;
+use crate::write::old_files::OldFiles;
 use crate::write::{Content, Vanishing, Writer, Written};
 
 /// What is asked for beyond both ends: no document says whether Stream's bounds are inclusive.

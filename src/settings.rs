@@ -6,9 +6,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::export::{ExportOptions, Selection};
 use crate::lake::{self, Identity, Include, Source};
-use crate::parquet_file::FileOptions;
 use crate::plan::Rules;
 use crate::window::{Grid, Window};
+use crate::write::parquet_file::FileOptions;
 
 /// Everything that `sync` and `revisit` need to know.
 #[derive(Clone, Debug)]

@@ -6,6 +6,7 @@
 
 mod column;
 mod context;
+pub mod envelope;
 mod object;
 mod plan;
 mod route;
@@ -27,6 +28,7 @@ use sonic_rs::LazyValue;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use self::context::{Reject, Surroundings};
+use self::envelope::{Kind, Shape, classify};
 use self::object::{Row, missing, text_of, time_of};
 use self::plan::{Plan, SlotSet};
 pub use self::route::{NO_CELL, Route, Routes};
@@ -34,7 +36,6 @@ use self::scan::{Scan, elements, lookup, within_depth};
 use self::spool::Spool;
 pub use self::table::{HIDDEN_COLUMNS, hidden_schema};
 use self::table::{Place, Table};
-use crate::envelope::{Kind, Shape, classify};
 use crate::ndjson::Line;
 
 /// Deeper lines are quarantined: custom data is 5 KB at most, so this is far beyond any real one.

@@ -16,7 +16,7 @@ use arrow::ipc::reader::StreamReader;
 use super::SortError;
 use super::key::{Key, KeyMaker};
 use super::run::SortedBatch;
-use crate::batch::row_bytes;
+use crate::sort::batch::row_bytes;
 
 /// One row of a batch.
 #[derive(Clone, Copy, Debug)]

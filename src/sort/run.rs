@@ -13,7 +13,7 @@ use arrow::ipc::writer::StreamWriter;
 use super::SortError;
 use super::key::{Key, Keys, OwnedKey};
 use super::merge::Merge;
-use crate::batch::row_bytes;
+use crate::sort::batch::row_bytes;
 
 /// A batch whose rows are in order, never empty.
 pub(super) struct SortedBatch {

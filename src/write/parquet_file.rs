@@ -21,8 +21,8 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::{ColumnDescriptor, SchemaDescriptor, Type};
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::batch::{conform, split};
 use crate::error::{Error, Kind};
+use crate::sort::batch::{conform, split};
 
 /// Rows of a row group, at most: bounds what a bloom filter is sized for while it is filled.
 const MAX_ROW_GROUP_ROWS: usize = 1 << 19;
@@ -137,7 +137,7 @@ pub struct ParquetFile {
 }
 
 impl ParquetFile {
-    /// A new file of this schema (see [`crate::hidden::visible_schema`]).
+    /// A new file of this schema (see [`crate::sort::hidden::visible_schema`]).
     pub fn create(schema: SchemaRef, options: &FileOptions) -> Result<Self, FileError> {
         let parquet_schema = declare_json(&ArrowSchemaConverter::new().convert(&schema)?, &options.json_columns)?;
         let properties = properties(&parquet_schema, options)?;

@@ -7,8 +7,8 @@ use arrow::compute::partition;
 use arrow::datatypes::{DataType, UInt32Type};
 use arrow::util::display::array_value_to_string;
 
-use crate::hidden;
 use crate::sort::SortError;
+use crate::sort::hidden;
 
 /// Rows of one cell and one partition.
 #[derive(Clone, Debug, PartialEq)]

@@ -5,6 +5,10 @@
 //! the runs in memory are merged into one on disk. The end is a merge of all runs, in which equal rows meet and the first
 //! one wins. Data that was in order all along is one run: it is passed through, not merged.
 
+pub mod batch;
+pub mod collector;
+pub mod hidden;
+
 mod key;
 mod merge;
 mod run;
@@ -17,9 +21,9 @@ use arrow::compute::take_record_batch;
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
 
-use crate::batch::{conform, row_bytes};
 use crate::error::{Error, Kind};
 
+use self::batch::{conform, row_bytes};
 use self::key::KeyMaker;
 use self::merge::{Merge, Source};
 pub use self::merge::{RowRef, SortedBatches};

@@ -11,13 +11,13 @@ use futures::TryStreamExt;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use crate::collect::Collector;
 use crate::decode::hidden_schema;
 use crate::error::{Error, Kind, Result};
 use crate::lake::{DataFile, Lake, State};
-use crate::parquet_read::{ReadError, read_old};
 use crate::schema::{self, DATASETS};
+use crate::sort::collector::Collector;
 use crate::window::Window;
+use crate::write::parquet_read::{ReadError, read_old};
 
 /// Bytes of a batch read back.
 const BATCH_BYTES: usize = 2 << 20;

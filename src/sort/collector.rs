@@ -7,8 +7,8 @@ use arrow::array::RecordBatch;
 
 use crate::decode::hidden_schema;
 use crate::error::Result;
-use crate::hidden::{self, sort_spec};
 use crate::schema::{self, DATASETS, PartitionBy, Schema};
+use crate::sort::hidden::{self, sort_spec};
 use crate::sort::{SortError, SortKey, SortSpec, SortedBatches, Sorter};
 
 /// Parts of the budget by dataset, in the order of [`DATASETS`]: most rows are messages.

@@ -228,7 +228,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::parquet_file::{FileOptions, ParquetFile};
+    use crate::write::parquet_file::{FileOptions, ParquetFile};
 
     fn file(batch: &RecordBatch) -> Bytes {
         let mut file = ParquetFile::create(batch.schema(), &FileOptions::default()).unwrap();

@@ -1,5 +1,10 @@
 //! Sorted rows into staged files: one file for each cell, dataset and partition, rolled at the target size.
 
+pub mod file_cutter;
+pub mod old_files;
+pub mod parquet_file;
+pub mod parquet_read;
+
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
@@ -10,14 +15,14 @@ use jiff::Timestamp;
 use tokio::runtime::Handle;
 use uuid::Uuid;
 
+use self::file_cutter::{FileCutter, Piece};
+use self::parquet_file::{FileOptions, ParquetFile};
 use crate::decode::{NO_CELL, message_key};
 use crate::error::{Error, Kind, Result};
-use crate::file_cutter::{FileCutter, Piece};
-use crate::hidden::{self, visible};
 use crate::lake::{DataFile, Lake, StagedWriter};
-use crate::parquet_file::{FileOptions, ParquetFile};
 use crate::schema::{self, Filter, Schema};
 use crate::sort::SortedBatches;
+use crate::sort::hidden::{self, visible};
 use crate::window::Window;
 
 /// Columns whose values hardly ever repeat.
