@@ -35,11 +35,12 @@ pub async fn run(dir: &Path, progress: &Progress) -> Result<String> {
 
     let start = first_day.to_zoned_datetime(jiff::tz::TimeZone::UTC).map(|midnight| midnight.timestamp()).ok();
     let settings = Settings { start, ..Settings::default() };
-    let first = done(Run::new(&client, &lake, &settings, progress).execute(Job::Sync).await)?;
+    let first = done(Run::new(&client, &lake, &settings, progress).execute(Job::Sync, std::future::pending()).await)?;
     let changes = change(&simulator)?;
     simulator.advance_clock(A_WHILE);
     crate::clock::advance(A_WHILE.as_secs());
-    let second = done(Run::new(&client, &lake, &settings, progress).execute(Job::Revisit).await)?;
+    let second =
+        done(Run::new(&client, &lake, &settings, progress).execute(Job::Revisit, std::future::pending()).await)?;
     simulator.stop();
     Ok(text(dir, &first, changes, &second))
 }

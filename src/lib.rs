@@ -10,6 +10,7 @@
 pub mod decode;
 pub mod export;
 pub mod gunzip;
+pub mod journal;
 pub mod lake;
 pub mod ndjson;
 pub mod pipeline;

@@ -1,6 +1,7 @@
 //! The command line of chatlake.
 
 use std::io::{IsTerminal, Write};
+use std::pin::pin;
 use std::process::ExitCode;
 
 use chatlake::cli::{Cli, Command, DemoArgs, LogFormat, Manners, Options, ProgressMode, SchemaArgs};
@@ -24,12 +25,7 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return end(&Error::new(Kind::Temporary, "cannot start the runtime").because(error)),
     };
-    let result = runtime.block_on(async {
-        tokio::select! {
-            result = run(&cli, &progress) => result,
-            error = interrupted() => Err(error),
-        }
-    });
+    let result = runtime.block_on(run(&cli, &progress));
     progress.finish();
     // Threads that still sort or encode have nothing to finish: what they wrote is not committed.
     runtime.shutdown_background();
@@ -51,7 +47,10 @@ async fn run(cli: &Cli, progress: &Progress) -> Result<ExitCode> {
         Command::Revisit(options) => job(Job::Revisit, options, &options.settings()?, &cli.manners, progress).await,
         Command::Schema(args) => show_schema(args),
         Command::Demo(DemoArgs { dir }) => {
-            let text = demo::run(dir, progress).await?;
+            let text = tokio::select! {
+                text = demo::run(dir, progress) => text?,
+                error = interrupted() => return Err(error),
+            };
             print(&text)
         }
     }
@@ -64,18 +63,26 @@ async fn job(
     manners: &Manners,
     progress: &Progress,
 ) -> Result<ExitCode> {
+    let process_env = store::process_env();
     let credentials = Credentials::from_env(|name| std::env::var(name).ok())?;
     let client_options =
         export::Options { rate_share: options.rate_share, clock: clock::now, ..export::Options::default() };
     let client = Client::new(credentials, &options.base_url, client_options)?;
-    let lake = Lake::open(options.lake()?, &store::process_env()).await?;
+    let mut stop = pin!(interrupted());
+    let lake = tokio::select! {
+        lake = Lake::open(options.lake()?, &process_env) => lake?,
+        error = &mut stop => return Err(error),
+    };
     let mut run = Run::new(&client, &lake, settings, progress);
     if options.plan {
-        let spans = run.plan(job).await?;
+        let spans = tokio::select! {
+            spans = run.plan(job) => spans?,
+            error = &mut stop => return Err(error),
+        };
         progress.finish();
         return print(&plan_text(&spans, manners.json));
     }
-    let (summary, error) = run.execute(job).await;
+    let (summary, error) = run.execute(job, stop).await;
     let text = if manners.json { summary.to_json() } else { summary.to_text(lake.display_url()) };
     if manners.json || error.as_ref().is_none_or(|error| error.kind() == Kind::ExportFailed) {
         print(&text)?;

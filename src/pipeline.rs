@@ -17,8 +17,11 @@ use uuid::Uuid;
 
 use crate::decode::{Decoder, Routes, Tally, Task};
 use crate::error::{Error, Kind, Result};
-use crate::export::{ChannelRef, Client, Discovery, Download, ExportRequest, ExportTask, TaskError, TaskFile};
+use crate::export::{
+    Asked, ChannelRef, Client, Discovery, Download, DownloadError, ExportRequest, ExportTask, TaskError, TaskFile,
+};
 use crate::gunzip::Gunzip;
+use crate::journal::{Begun, Journal, Record, SpanRecord, adoptable};
 use crate::lake::{CellRecord, Cover, DataFile, Exception, Lake, Lists, Mode, Proposal, State};
 use crate::ndjson::LineSplitter;
 use crate::plan::Span;
@@ -47,6 +50,10 @@ pub struct Pipeline<'a> {
     pub settings: &'a Settings,
     /// This run.
     pub run_id: Uuid,
+    /// What it asks for, for whoever comes after it.
+    pub journal: &'a Arc<Journal>,
+    /// What runs before it have asked for.
+    pub begun: &'a [Begun],
     /// Who watches.
     pub progress: &'a Progress,
 }
@@ -70,8 +77,12 @@ pub struct Requests {
     pub channels: u64,
     /// Channels that had messages inside the span, as Stream lists them.
     pub active_channels: u64,
-    /// Exports that Stream began.
+    /// Exports that the rows come from or that failed.
     pub task_ids: Vec<String>,
+    /// Exports that this run asked for.
+    pub requested_tasks: u64,
+    /// Exports that an earlier run had asked for.
+    pub adopted_tasks: u64,
     /// Exports that Stream failed.
     pub failed_tasks: u64,
     /// When the first of the tasks was made.
@@ -84,10 +95,40 @@ pub struct Requests {
     pub bytes: u64,
 }
 
+/// What is left to do for some channels.
+enum Job {
+    /// Follow a task that an earlier run has asked for.
+    Adopt(ExportTask),
+    /// Follow a task.
+    Follow(ExportTask),
+    /// Ask for an export.
+    Ask(Vec<String>),
+}
+
+/// Why a task brought nothing.
+enum Unfinished {
+    /// Stream failed it: a part of it may succeed.
+    Failed(TaskError),
+    /// Stream does not know it any more.
+    Gone(Error),
+    /// The run cannot go on.
+    Other(Error),
+}
+
+impl From<Error> for Unfinished {
+    fn from(error: Error) -> Self {
+        Self::Other(error)
+    }
+}
+
 /// What the tasks of a span share.
 struct Work<'p> {
     span: Window,
+    /// What is asked for: the span and a margin.
+    asked: Window,
     cells: Vec<Window>,
+    /// The number of the span in the journal.
+    number: u32,
     collector: Arc<Collector>,
     decoders: Semaphore,
     requests: Mutex<Requests>,
@@ -106,24 +147,47 @@ impl Pipeline<'_> {
         } else {
             OldFiles::default()
         };
-        let known = if span.replaces { self.known_channels(state, window, &old).await? } else { BTreeSet::new() };
+        let known = match &span.only {
+            Some(channels) => channels.clone(),
+            None if span.replaces => self.known_channels(state, window, &old).await?,
+            None => BTreeSet::new(),
+        };
+        let record = SpanRecord {
+            begun_at,
+            cells: span.cells.clone(),
+            asked: Window {
+                since: window.since.saturating_sub(MARGIN).unwrap_or(window.since),
+                until: window.until.saturating_add(MARGIN).unwrap_or(window.until),
+            },
+            replaces: span.replaces,
+            options: self.settings.export,
+        };
+        let mut adopted = adoptable(self.begun, &record, span.fresh_since);
+        if let Some(only) = &span.only {
+            adopted.retain(|task| task.cids.iter().all(|cid| only.contains(cid)));
+        }
+        let asked = record.asked;
+        let number = self.journal.write(&Record::Span(record)).await?;
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let work = Work {
             span: window,
+            asked,
             cells: span.cells.clone(),
+            number,
             collector: Arc::new(Collector::new(self.settings.sort_bytes, self.settings.temp_dir.as_deref())),
             decoders: Semaphore::new(cores),
             requests: Mutex::default(),
             tally: Mutex::default(),
             pipeline: self,
         };
-        work.run(known).await?;
+        work.run(known, adopted, span.only.is_none()).await?;
         let requests = lock(&work.requests).clone();
         let tally = lock(&work.tally).clone();
         self.check(window, &requests, &tally)?;
         let exported_at = requests.exported_at.unwrap_or(begun_at);
-        let written = self.write(&work, old, exported_at, &requests, &tally).await?;
-        let (covers, add, unchanged) = self.covers(state, span, exported_at, &requests, &tally, written).await;
+        let kept = self.kept_channels(span, &old, &requests)?;
+        let written = self.write(&work, old, exported_at, kept, &tally).await?;
+        let (covers, add, unchanged) = self.covers(state, span, exported_at, &requests, &tally, written).await?;
         let mode = if span.replaces { Mode::Replace { read_at } } else { Mode::Extend };
         let proposal = Proposal { commit_id: Uuid::now_v7(), mode, covers, add, origin };
         Ok(Exported { proposal, unchanged, tally, requests })
@@ -138,6 +202,15 @@ impl Pipeline<'_> {
             cids.extend(lists.failed_channels.into_iter().map(|exception| exception.cid));
         }
         Ok(cids)
+    }
+
+    /// The channels whose old rows stay as they are: those that could not be exported, or were not asked for.
+    fn kept_channels(&self, span: &Span, old: &OldFiles, requests: &Requests) -> Result<HashSet<String>> {
+        let mut kept: HashSet<String> = requests.missing.iter().chain(requests.failed.keys()).cloned().collect();
+        if let Some(only) = &span.only {
+            kept.extend(old.cids()?.into_iter().filter(|cid| !only.contains(cid)));
+        }
+        Ok(kept)
     }
 
     /// Refuses what must not become a commit.
@@ -186,10 +259,9 @@ impl Pipeline<'_> {
         work: &Work<'_>,
         old: OldFiles,
         exported_at: Timestamp,
-        requests: &Requests,
+        carried: HashSet<String>,
         tally: &Tally,
     ) -> Result<Written> {
-        let carried: HashSet<String> = requests.missing.iter().chain(requests.failed.keys()).cloned().collect();
         let writer = Writer {
             lake: self.lake.clone(),
             run_id: self.run_id,
@@ -235,7 +307,7 @@ impl Pipeline<'_> {
         requests: &Requests,
         tally: &Tally,
         written: Written,
-    ) -> (Vec<Cover>, Vec<DataFile>, Vec<Window>) {
+    ) -> Result<(Vec<Cover>, Vec<DataFile>, Vec<Window>)> {
         let mut covers = Vec::new();
         let mut unchanged = Vec::new();
         for (index, window) in span.cells.iter().enumerate() {
@@ -246,7 +318,11 @@ impl Pipeline<'_> {
                 .filter(|(dataset, _)| belongs_to_cells(*dataset))
                 .map(|(_, name)| (*name, written.contents.get(&(cell, *name)).copied().unwrap_or_default()))
                 .collect();
-            let keep_files = span.replaces && is_unchanged(state, *window, &contents, &written.files, cell);
+            let keep_files = match &span.only {
+                None => span.replaces && is_unchanged(state, *window, &contents, &written.files, cell),
+                // Nothing new came, so what was written is what was there.
+                Some(_) => tally.messages() == 0,
+            };
             if keep_files {
                 unchanged.push(*window);
             }
@@ -282,7 +358,14 @@ impl Pipeline<'_> {
                     .map(|(name, content)| ((*name).to_owned(), format!("{:032x}", content.hash)))
                     .collect(),
             };
-            covers.push(Cover { window: *window, exported_at, run_id: self.run_id, keep_files, record });
+            let mut cover =
+                Cover { window: *window, exported_at, as_of: None, run_id: self.run_id, keep_files, record };
+            if span.only.is_some()
+                && let Some(filled) = state.covers_in(*window).next()
+            {
+                fill(&mut cover, &filled.cover, self.lake.lists(&filled.cover.record).await?);
+            }
+            covers.push(cover);
         }
         let (dropped, add): (Vec<DataFile>, Vec<DataFile>) = written
             .files
@@ -290,7 +373,7 @@ impl Pipeline<'_> {
             .map(|(_, file)| file)
             .partition(|file| file.cell.is_some_and(|cell| unchanged.contains(&cell)));
         self.discard(&dropped).await;
-        (covers, add, unchanged)
+        Ok((covers, add, unchanged))
     }
 
     /// Deletes staged files that nobody will commit. Failing that, they are garbage that no reader sees.
@@ -302,6 +385,27 @@ impl Pipeline<'_> {
             }
         }
     }
+}
+
+/// A cover of a few channels becomes one of the whole cell: what it does not speak of is as it was.
+fn fill(cover: &mut Cover, before: &Cover, lists: Lists) {
+    cover.as_of = Some(before.complete_at());
+    let record = &mut cover.record;
+    record.channels_asked = before.record.channels_asked;
+    record.channels_returned += before.record.channels_returned;
+    record.lists.missing_channels.extend(lists.missing_channels);
+    record.lists.missing_channels.sort_unstable();
+    record.lists.missing_channels.dedup();
+    record.lists.task_ids.extend(lists.task_ids);
+    for (kind, lines) in &before.record.lines {
+        *record.lines.entry(kind.clone()).or_default() += lines;
+    }
+    record.rejected += before.record.rejected;
+    record.unclassified += before.record.unclassified;
+    record.out_of_window += before.record.out_of_window;
+    record.bytes_downloaded += before.record.bytes_downloaded;
+    // The hash of all rows is not known: the next revisit compares with nothing and writes the cell anew.
+    record.content.clear();
 }
 
 /// Whether a cell holds what it held before, in as few files.
@@ -335,14 +439,23 @@ fn is_unchanged(
 }
 
 impl Work<'_> {
-    /// Asks for every channel once: those that are known, and those that discovery finds.
-    async fn run(&self, known: BTreeSet<String>) -> Result<()> {
+    /// Brings in every channel once: by what earlier runs have asked for, those that are known, and those that discovery finds.
+    async fn run(&self, known: BTreeSet<String>, adopted: Vec<ExportTask>, discovers: bool) -> Result<()> {
         let Pipeline { client, settings, progress, .. } = self.pipeline;
-        let named: Vec<ChannelRef> = known.iter().filter_map(|cid| ChannelRef::from_cid(cid)).collect();
-        let discovery = Discovery::new(client, settings.selection.clone(), Some(self.span.since), self.span.until);
-        let discovered = stream::try_unfold(discovery, async |mut discovery| {
+        let begun: HashSet<&str> = adopted.iter().flat_map(|task| &task.cids).map(String::as_str).collect();
+        lock(&self.requests).channels += begun.len() as u64;
+        progress.channels(begun.len());
+        let named: Vec<ChannelRef> = known
+            .iter()
+            .filter(|cid| !begun.contains(cid.as_str()))
+            .filter_map(|cid| ChannelRef::from_cid(cid))
+            .collect();
+        let discovery = discovers
+            .then(|| Discovery::new(client, settings.selection.clone(), Some(self.span.since), self.span.until));
+        let discovered = stream::try_unfold(discovery, async |discovery| {
+            let Some(mut discovery) = discovery else { return Ok(None) };
             let page = discovery.next_page().await?;
-            Ok::<_, Error>(page.map(|page| (stream::iter(page.into_iter().map(Ok)), discovery)))
+            Ok::<_, Error>(page.map(|page| (stream::iter(page.into_iter().map(Ok)), Some(discovery))))
         })
         .try_flatten()
         .map_ok(|channel: ChannelRef| {
@@ -350,57 +463,126 @@ impl Work<'_> {
             lock(&self.requests).active_channels += u64::from(is_active);
             channel
         })
-        .try_filter(|channel| std::future::ready(!known.contains(&channel.cid)));
-        stream::iter(named.into_iter().map(Ok))
+        .try_filter(|channel| {
+            std::future::ready(!known.contains(&channel.cid) && !begun.contains(channel.cid.as_str()))
+        });
+        let asked = stream::iter(named.into_iter().map(Ok))
             .chain(discovered)
             .try_chunks(settings.channels_per_request)
             .map_err(|error| error.1)
             .map_ok(|channels| {
                 lock(&self.requests).channels += channels.len() as u64;
                 progress.channels(channels.len());
-                self.export(channels.into_iter().map(|channel| channel.cid).collect())
-            })
+                Job::Ask(channels.into_iter().map(|channel| channel.cid).collect())
+            });
+        stream::iter(adopted.iter().cloned().map(|task| Ok(Job::Adopt(task))))
+            .chain(asked)
+            .map_ok(|job| self.export(job))
             .try_buffer_unordered(settings.max_concurrent_exports)
             .try_collect()
             .await
     }
 
-    /// Asks for an export of these channels and reads it. If Stream fails it, halves are asked for, down to the channel
-    /// that it fails by.
-    async fn export(&self, cids: Vec<String>) -> Result<()> {
-        let Pipeline { client, settings, progress, .. } = self.pipeline;
-        let mut groups = vec![cids];
-        while let Some(cids) = groups.pop() {
-            let request = ExportRequest {
-                cids,
-                since: self.span.since.saturating_sub(MARGIN).unwrap_or(self.span.since),
-                until: self.span.until.saturating_add(MARGIN).unwrap_or(self.span.until),
-                options: settings.export,
-            };
-            let requested = client.request_export(&request).await?;
-            for cid in requested.missing {
-                tracing::warn!(cid, "Stream does not know this channel: recorded as missing");
-                lock(&self.requests).missing.insert(cid);
-            }
-            for task in requested.tasks {
-                progress.requested();
-                lock(&self.requests).task_ids.push(task.task_id.clone());
-                tracing::debug!(task_id = task.task_id, channels = task.cids.len(), window = %self.span, "export requested");
-                match client.wait_for_task(&task, settings.task_deadline).await {
-                    Ok(file) => self.read(&task, file).await?,
-                    Err(error @ TaskError::Failed { .. }) => {
-                        tracing::warn!(task_id = task.task_id, channels = task.cids.len(), "{error}");
-                        lock(&self.requests).failed_tasks += 1;
-                        groups.extend(self.halves(task, &error));
-                    }
-                    Err(error) => return Err(error.into()),
+    /// Brings in the channels of one job. If Stream fails their export, halves are asked for, down to the channel that it fails by;
+    /// if it has forgotten one that an earlier run had asked for, it is asked for anew.
+    async fn export(&self, job: Job) -> Result<()> {
+        let mut jobs = vec![job];
+        while let Some(job) = jobs.pop() {
+            let (task, is_adopted) = match job {
+                Job::Ask(cids) => {
+                    let tasks = self.ask(cids).await?;
+                    jobs.extend(tasks.into_iter().rev().map(Job::Follow));
+                    continue;
                 }
-            }
-            if let Some(not_asked) = requested.not_asked {
-                return Err(not_asked.error);
+                Job::Follow(task) => (task, false),
+                Job::Adopt(task) => {
+                    tracing::info!(
+                        task_id = task.task_id,
+                        channels = task.cids.len(),
+                        "going on with an earlier run's export"
+                    );
+                    (task, true)
+                }
+            };
+            match self.follow(&task).await {
+                Ok(()) => {
+                    let mut requests = lock(&self.requests);
+                    requests.adopted_tasks += u64::from(is_adopted);
+                    requests.task_ids.push(task.task_id);
+                }
+                Err(Unfinished::Failed(error)) => {
+                    tracing::warn!(task_id = task.task_id, channels = task.cids.len(), "{error}");
+                    let mut requests = lock(&self.requests);
+                    requests.adopted_tasks += u64::from(is_adopted);
+                    requests.task_ids.push(task.task_id.clone());
+                    requests.failed_tasks += 1;
+                    drop(requests);
+                    jobs.extend(self.halves(task, &error).into_iter().map(Job::Ask));
+                }
+                Err(Unfinished::Gone(why)) if is_adopted => {
+                    tracing::warn!(
+                        task_id = task.task_id,
+                        why = why.report(),
+                        "an earlier run's export is gone: asking anew"
+                    );
+                    jobs.push(Job::Ask(task.cids));
+                }
+                Err(Unfinished::Gone(error) | Unfinished::Other(error)) => return Err(error),
             }
         }
         Ok(())
+    }
+
+    /// Asks for an export of these channels, which makes one task, or more if channels are missing. Each is written down as soon as
+    /// Stream has answered; a run that is stopped meanwhile waits for that.
+    async fn ask(&self, cids: Vec<String>) -> Result<Vec<ExportTask>> {
+        let Pipeline { client, settings, progress, journal, .. } = self.pipeline;
+        let request = ExportRequest {
+            cids: cids.clone(),
+            since: self.asked.since,
+            until: self.asked.until,
+            options: settings.export,
+        };
+        let mut asking = client.asking(request)?;
+        let (journal, span) = (Arc::clone(journal), self.number);
+        let answering = journal.asking().await;
+        let answered = tokio::spawn(async move {
+            let _answering = answering;
+            journal.write(&Record::Intent { span, cids }).await?;
+            let (mut tasks, mut missing) = (Vec::new(), Vec::new());
+            while let Some(asked) = asking.next().await? {
+                match asked {
+                    Asked::Task(task) => {
+                        journal.write(&Record::Task { span, task: task.clone() }).await?;
+                        tasks.push(task);
+                    }
+                    Asked::Missing(cids) => missing.extend(cids),
+                }
+            }
+            Ok::<_, Error>((tasks, missing))
+        });
+        let (tasks, missing) =
+            answered.await.map_err(|error| Error::new(Kind::Internal, "a request died").because(error))??;
+        for task in &tasks {
+            progress.requested();
+            tracing::debug!(task_id = task.task_id, channels = task.cids.len(), window = %self.span, "export requested");
+        }
+        let mut requests = lock(&self.requests);
+        requests.requested_tasks += tasks.len() as u64;
+        requests.missing.extend(missing);
+        Ok(tasks)
+    }
+
+    /// Waits for a task and reads its file.
+    async fn follow(&self, task: &ExportTask) -> Result<(), Unfinished> {
+        let Pipeline { client, settings, .. } = self.pipeline;
+        match client.wait_for_task(task, settings.task_deadline).await {
+            Ok(file) => self.read(task, file).await,
+            Err(error @ TaskError::Failed { .. }) => Err(Unfinished::Failed(error)),
+            // One that an earlier run had begun may hang for ever, so its age is no reason to wait for it for ever.
+            Err(error @ (TaskError::Unknown { .. } | TaskError::Overdue { .. })) => Err(Unfinished::Gone(error.into())),
+            Err(error) => Err(Unfinished::Other(error.into())),
+        }
     }
 
     fn halves(&self, task: ExportTask, error: &TaskError) -> Vec<Vec<String>> {
@@ -415,7 +597,7 @@ impl Work<'_> {
     }
 
     /// Downloads and decodes a finished task: as many at a time as there are cores.
-    async fn read(&self, task: &ExportTask, file: TaskFile) -> Result<()> {
+    async fn read(&self, task: &ExportTask, file: TaskFile) -> Result<(), Unfinished> {
         let _permit = self.decoders.acquire().await.map_err(|_| Error::new(Kind::Internal, "the decoders are gone"))?;
         let Pipeline { client, settings, progress, .. } = self.pipeline;
         let exported_at = file.exported_at;
@@ -450,8 +632,12 @@ impl Work<'_> {
         }
         drop(chunks);
         let decoded = decoding.await.map_err(|error| Error::new(Kind::Internal, "a decoder died").because(error))?;
-        if let Some(error) = failed {
-            return Err(error.into());
+        match failed {
+            None => {}
+            Some(error @ DownloadError::Gone { .. }) if download.bytes_read() == 0 => {
+                return Err(Unfinished::Gone(error.into()));
+            }
+            Some(error) => return Err(Unfinished::Other(error.into())),
         }
         let tally = decoded?;
         progress.decoded(tally.messages());

@@ -1,8 +1,11 @@
 //! What to export next: pure decisions from the state of the lake, the clock and the rules.
 
+use std::collections::BTreeSet;
+
 use jiff::{SignedDuration, Timestamp};
 
-use crate::lake::State;
+use crate::journal::Begun;
+use crate::lake::{Covered, State};
 use crate::window::{Grid, Window, spans};
 
 /// How time is cut and when it is looked at again.
@@ -18,6 +21,9 @@ pub struct Rules {
     pub longest_span: SignedDuration,
 }
 
+/// How long after it was asked for an export may still serve a replacement that someone asks for explicitly.
+const REPLACEMENT_KEEPS: SignedDuration = SignedDuration::from_hours(24);
+
 /// One round of exports: adjacent cells, each channel asked once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Span {
@@ -25,12 +31,30 @@ pub struct Span {
     pub cells: Vec<Window>,
     /// Whether the cells hold rows that are to be replaced.
     pub replaces: bool,
+    /// Exports that were asked for earlier than this do not serve.
+    pub fresh_since: Timestamp,
+    /// The channels to ask for, when the rows of all others stay as they are; none: every channel.
+    pub only: Option<BTreeSet<String>>,
 }
 
 impl Span {
     /// The first instant of the first cell to the end of the last.
     pub fn window(&self) -> Window {
         Window { since: self.cells[0].since, until: self.cells[self.cells.len() - 1].until }
+    }
+
+    fn extend(cells: Vec<Window>) -> Self {
+        // Whoever asked before waited for the cells to settle, as this run does.
+        Self { cells, replaces: false, fresh_since: Timestamp::MIN, only: None }
+    }
+
+    fn replace(cells: Vec<Window>, fresh_since: Timestamp) -> Self {
+        Self { cells, replaces: true, fresh_since, only: None }
+    }
+
+    /// A cell whose exceptions are asked for again.
+    pub fn fill(covered: &Covered, channels: BTreeSet<String>) -> Self {
+        Self { only: Some(channels), ..Self::replace(vec![covered.cover.window], after(covered.cover.exported_at)) }
     }
 }
 
@@ -39,15 +63,20 @@ impl Rules {
     pub fn missing(&self, state: &State, range: Window) -> Vec<Span> {
         let cells: Vec<Window> =
             state.uncovered(range).into_iter().flat_map(|window| self.grid.cells(window)).collect();
-        self.to_spans(&cells, false)
+        spans(&cells, self.longest_span).into_iter().map(Span::extend).collect()
     }
 
     /// All of `range`, widened to the cells that it touches, whether covered or not.
-    pub fn replacement(&self, state: &State, range: Window) -> Vec<Span> {
+    pub fn replacement(&self, state: &State, range: Window, now: Timestamp) -> Vec<Span> {
         let mut cells: Vec<Window> = state.covers_in(range).map(|covered| covered.cover.window).collect();
         cells.extend(state.uncovered(range).into_iter().flat_map(|window| self.grid.cells(window)));
         cells.sort_unstable();
-        self.to_spans(&cells, true)
+        let recent = now.saturating_sub(REPLACEMENT_KEEPS).unwrap_or(Timestamp::MIN);
+        let fresh_since = |cells: &[Window]| recent.max(last_export(state, cells));
+        spans(&cells, self.longest_span)
+            .into_iter()
+            .map(|cells| Span { fresh_since: fresh_since(&cells), ..Span::replace(cells, recent) })
+            .collect()
     }
 
     /// The complete cells from the frontier (or from `start`, in a lake without one) to as late as `now` allows.
@@ -55,6 +84,26 @@ impl Rules {
         let Some(from) = state.frontier().or(start) else { return Vec::new() };
         let until = self.grid.floor(self.settled_at(now));
         Window::new(from, until).map(|range| self.missing(state, range)).unwrap_or_default()
+    }
+
+    /// The same cells, cut so that what other runs have begun can be gone on with as they cut it.
+    pub fn resume(&self, wanted: Vec<Span>, begun: &[Begun]) -> Vec<Span> {
+        let mut resumed = Vec::new();
+        for span in wanted {
+            let mut left: BTreeSet<Window> = span.cells.iter().copied().collect();
+            let mut parts: Vec<Vec<Window>> = Vec::new();
+            for Begun { span: other, tasks, .. } in begun {
+                let serves = other.replaces == span.replaces && other.begun_at >= span.fresh_since;
+                if serves && !tasks.is_empty() && other.cells.iter().all(|cell| left.contains(cell)) {
+                    left.retain(|cell| !other.cells.contains(cell));
+                    parts.push(other.cells.clone());
+                }
+            }
+            parts.extend(spans(&left.into_iter().collect::<Vec<_>>(), self.longest_span));
+            parts.sort_unstable();
+            resumed.extend(parts.into_iter().map(|cells| Span { cells, ..span.clone() }));
+        }
+        resumed
     }
 
     /// The latest instant that is old enough to be exported.
@@ -66,25 +115,52 @@ impl Rules {
     pub fn revisits(&self, state: &State, now: Timestamp) -> Vec<Span> {
         let mut days: Vec<Window> = state.covers().map(|covered| Window::day_of(covered.cover.window.since)).collect();
         days.dedup();
-        days.retain(|day| self.is_due(state, *day, now));
         // One export for each day: a channel's messages of a week would otherwise be asked for to refresh one day of it.
-        days.into_iter().map(|day| Span { cells: vec![day], replaces: true }).collect()
+        days.into_iter()
+            .filter_map(|day| {
+                let fresh_since = self.due_since(state, day, now)?.max(last_export(state, &[day]));
+                Some(Span::replace(vec![day], fresh_since))
+            })
+            .collect()
     }
 
-    fn is_due(&self, state: &State, day: Window, now: Timestamp) -> bool {
-        let Some(exported_at) = state.covers_in(day).map(|covered| covered.cover.exported_at).min() else {
-            return false;
-        };
-        let reached =
-            |age: &SignedDuration| day.until.saturating_add(*age).is_ok_and(|at| at <= now && exported_at < at);
-        state.uncovered(day).is_empty()
-            && state.covers_in(day).all(|covered| day.covers(&covered.cover.window))
-            && self.revisit.iter().any(reached)
+    /// When the day reached the latest age at which it is to be exported again, if it was not exported since then.
+    fn due_since(&self, state: &State, day: Window, now: Timestamp) -> Option<Timestamp> {
+        let complete_at = state.covers_in(day).map(|covered| covered.cover.complete_at()).min()?;
+        let is_whole =
+            state.uncovered(day).is_empty() && state.covers_in(day).all(|covered| day.covers(&covered.cover.window));
+        let reached = self.revisit.iter().filter_map(|age| day.until.saturating_add(*age).ok()).filter(|at| *at <= now);
+        reached.max().filter(|at| is_whole && complete_at < *at)
     }
 
-    fn to_spans(&self, cells: &[Window], replaces: bool) -> Vec<Span> {
-        spans(cells, self.longest_span).into_iter().map(|cells| Span { cells, replaces }).collect()
+    /// Covered cells in `range` that lack channels which Stream could not export. With `now`, only those that have waited: an
+    /// hour at first, then as long again as they are old.
+    pub fn exceptions<'a>(
+        &self,
+        state: &'a State,
+        range: Option<Window>,
+        now: Option<Timestamp>,
+    ) -> impl Iterator<Item = &'a Covered> {
+        state.covers().filter(move |Covered { cover, .. }| {
+            let waited = |now: Timestamp| {
+                let age = cover.exported_at.duration_since(cover.window.until);
+                now.duration_since(cover.exported_at) >= age.max(SignedDuration::from_hours(1))
+            };
+            cover.record.failed_channels() > 0
+                && range.is_none_or(|range| range.overlaps(&cover.window))
+                && now.is_none_or(waited)
+        })
     }
+}
+
+/// Just after the last export of any of these cells.
+fn last_export(state: &State, cells: &[Window]) -> Timestamp {
+    let exports = cells.iter().flat_map(|cell| state.covers_in(*cell)).map(|covered| covered.cover.exported_at);
+    exports.max().map_or(Timestamp::MIN, after)
+}
+
+fn after(at: Timestamp) -> Timestamp {
+    at.saturating_add(SignedDuration::from_micros(1)).unwrap_or(Timestamp::MAX)
 }
 
 #[cfg(test)]
@@ -121,6 +197,7 @@ mod tests {
                 window: window(since, until),
                 exported_at: at(exported_at),
                 run_id: Uuid::nil(),
+                as_of: None,
                 keep_files: false,
                 record: CellRecord::default(),
             };
@@ -170,7 +247,8 @@ mod tests {
     #[test]
     fn a_replacement_is_widened_to_the_cells_it_touches() {
         let state = state(None, &[("2026-01-02", "2026-01-03", "2026-01-04")]);
-        let spans = rules(1).replacement(&state, window("2026-01-02T22:30:00Z", "2026-01-03T00:30:00Z"));
+        let spans =
+            rules(1).replacement(&state, window("2026-01-02T22:30:00Z", "2026-01-03T00:30:00Z"), at("2026-02-01"));
         assert_eq!(
             show(&spans),
             [["2026-01-02T00:00:00Z..2026-01-03T00:00:00Z", "2026-01-03T00:00:00Z..2026-01-03T00:30:00Z"]]

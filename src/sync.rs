@@ -1,5 +1,7 @@
 //! The main job: decide, export, commit, and say what was done.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
@@ -7,7 +9,8 @@ use uuid::Uuid;
 
 use crate::error::{Error, Kind, Result};
 use crate::export::{Client, Endpoint};
-use crate::lake::{DataFile, Lake, Outcome, State};
+use crate::journal::{self, Begun, Journal};
+use crate::lake::{Covered, DataFile, Lake, Outcome, State};
 use crate::pipeline::{Exported, Pipeline};
 use crate::plan::Span;
 use crate::progress::Progress;
@@ -17,6 +20,9 @@ use crate::window::Window;
 
 /// How far in the future a range may end and still be waited for.
 const LONGEST_WAIT: SignedDuration = SignedDuration::from_hours(24);
+
+/// How long a run that is stopped waits for answers that are on their way.
+const LONGEST_STOP: Duration = Duration::from_secs(4);
 
 /// Which part of the job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +40,9 @@ pub struct Run<'a> {
     settings: &'a Settings,
     progress: &'a Progress,
     summary: Summary,
+    journal: Arc<Journal>,
+    /// What runs before this one have asked for and not brought in.
+    begun: Vec<Begun>,
     /// The most telling of several errors.
     error: Option<Error>,
 }
@@ -42,15 +51,24 @@ impl<'a> Run<'a> {
     /// A run that has done nothing yet.
     pub fn new(client: &'a Client, lake: &'a Lake, settings: &'a Settings, progress: &'a Progress) -> Self {
         let summary = Summary { run_id: Uuid::now_v7(), single_writer: settings.single_writer, ..Summary::default() };
-        Self { client, lake, settings, progress, summary, error: None }
+        let journal = Arc::new(Journal::new(lake, summary.run_id));
+        Self { client, lake, settings, progress, summary, journal, begun: Vec::new(), error: None }
     }
 
-    /// Does the job. The summary tells what was done, whether or not there is an error.
-    pub async fn execute(mut self, job: Job) -> (Summary, Option<Error>) {
+    /// Does the job, or as much of it as is done when `stop` says why to stop. The summary tells what was done, whether or not there
+    /// is an error.
+    pub async fn execute(mut self, job: Job, stop: impl Future<Output = Error>) -> (Summary, Option<Error>) {
         let begun = Instant::now();
-        let result = self.job(job).await;
-        if let Err(error) = result {
-            self.keep(error);
+        let result = tokio::select! {
+            result = self.job(job) => result,
+            error = stop => {
+                self.journal.quiet(LONGEST_STOP).await;
+                Err(error)
+            }
+        };
+        match result {
+            Ok(()) => self.journal.end().await,
+            Err(error) => self.keep(error),
         }
         self.progress.finish();
         self.summary.api_calls = self.client.api_calls();
@@ -61,14 +79,13 @@ impl<'a> Run<'a> {
     }
 
     fn status(&self) -> Status {
-        let committed = |cell: &CellSummary| matches!(cell.status, CellStatus::Committed | CellStatus::Unchanged);
         match &self.error {
             Some(error) if error.kind() == Kind::ExportFailed && !self.summary.failed_channels.is_empty() => {
                 Status::Partial
             }
             Some(_) => Status::Failed,
             None if self.summary.cells.is_empty() => Status::NothingToDo,
-            None if self.summary.cells.iter().any(committed) => Status::Committed,
+            None if self.summary.cells.iter().any(is_done) => Status::Committed,
             None => Status::AlreadyCommitted,
         }
     }
@@ -98,7 +115,9 @@ impl<'a> Run<'a> {
     /// An explicit range: what of it is not covered, or all of it again.
     async fn range(&mut self, state: &mut State, range: Window) -> Result<()> {
         let rules = &self.settings.rules;
-        let spans = if self.settings.replace { rules.replacement(state, range) } else { rules.missing(state, range) };
+        let now = self.client.stream_now().unwrap_or_else(crate::clock::now);
+        let spans =
+            if self.settings.replace { rules.replacement(state, range, now) } else { rules.missing(state, range) };
         if !self.settings.replace {
             for covered in state.covers_in(range) {
                 self.summary.cells.push(cell(
@@ -108,16 +127,21 @@ impl<'a> Run<'a> {
                 ));
             }
         }
-        if spans.is_empty() {
+        let has_exceptions = rules.exceptions(state, Some(range), None).next().is_some();
+        if spans.is_empty() && !has_exceptions {
             return Ok(());
         }
         self.begin().await?;
-        for span in spans {
+        for span in rules.resume(spans, &self.begun) {
             self.settle(span.window().until).await?;
             self.span(state, &span, None).await?;
         }
+        if !self.settings.replace && has_exceptions {
+            let cells = rules.exceptions(state, Some(range), None).cloned().collect();
+            self.fill(state, cells).await?;
+        }
         self.summary.cells.sort_by_key(|cell| cell.since);
-        Ok(())
+        self.forget(state).await
     }
 
     /// From the frontier to as late as is settled; then the revisits.
@@ -129,7 +153,7 @@ impl<'a> Run<'a> {
         let origin = self.settings.start.filter(|_| state.origin().is_none());
         let spans = self.settings.rules.due(state, self.settings.start, now);
         // What is already covered from `start` on needs no export, but the origin is fixed with the first commit.
-        for span in spans {
+        for span in self.settings.rules.resume(spans, &self.begun) {
             let origin = origin.filter(|_| state.origin().is_none());
             self.span(state, &span, origin).await?;
         }
@@ -144,8 +168,43 @@ impl<'a> Run<'a> {
             Some(now) => now,
             None => self.begin().await?,
         };
-        for span in self.settings.rules.revisits(state, now) {
+        let rules = &self.settings.rules;
+        for span in rules.revisits(state, now) {
             self.span(state, &span, None).await?;
+        }
+        let cells = rules.exceptions(state, None, Some(now)).cloned().collect();
+        self.fill(state, cells).await?;
+        self.forget(state).await
+    }
+
+    /// Asks again for the channels that Stream could not export before. All other rows stay as they are.
+    async fn fill(&mut self, state: &mut State, cells: Vec<Covered>) -> Result<()> {
+        for covered in cells {
+            // A channel that has failed just now is left to the next run.
+            if self.summary.cells.iter().any(|cell| cell.since == covered.cover.window.since && is_done(cell)) {
+                continue;
+            }
+            let failed = self.lake.lists(&covered.cover.record).await?.failed_channels;
+            let channels = failed.into_iter().map(|exception| exception.cid).collect();
+            self.span(state, &Span::fill(&covered, channels), None).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes the journals of runs that have nothing left to bring in.
+    async fn forget(&self, state: &State) -> Result<()> {
+        let is_over = |begun: &&Begun| {
+            let span = &begun.span;
+            span.cells.iter().all(|cell| {
+                let covered = state.uncovered(*cell).is_empty();
+                covered && (!span.replaces || state.covers_in(*cell).all(|old| old.cover.exported_at >= span.begun_at))
+            })
+        };
+        let open: BTreeSet<Uuid> =
+            self.begun.iter().filter(|begun| !is_over(begun)).map(|begun| begun.run_id).collect();
+        let all: BTreeSet<Uuid> = self.begun.iter().map(|begun| begun.run_id).collect();
+        for run_id in all.difference(&open) {
+            journal::forget(self.lake, *run_id).await?;
         }
         Ok(())
     }
@@ -170,6 +229,7 @@ impl<'a> Run<'a> {
             ));
         }
         self.lake.ensure_identity(&self.settings.identity(self.client.app_key()), true).await?;
+        self.begun = journal::begun_spans(self.lake, self.summary.run_id).await?;
         Ok(hello.at)
     }
 
@@ -199,6 +259,8 @@ impl<'a> Run<'a> {
             lake: self.lake,
             settings: self.settings,
             run_id: self.summary.run_id,
+            journal: &self.journal,
+            begun: &self.begun,
             progress: self.progress,
         };
         self.progress.span(span.window().to_string());
@@ -252,9 +314,10 @@ impl<'a> Run<'a> {
         if let Some((cid, reason)) = exported.requests.failed.iter().next() {
             let message =
                 format!("{} channels could not be exported, such as `{cid}`: {reason}", exported.requests.failed.len());
-            self.keep(Error::new(Kind::ExportFailed, message).hint(
-                "the rest is committed; they are recorded as exceptions, and a revisit or --replace of the cell asks again",
-            ));
+            self.keep(
+                Error::new(Kind::ExportFailed, message)
+                    .hint("the rest is committed; they are recorded as exceptions, and later runs ask for them again"),
+            );
         }
         Ok(())
     }
@@ -283,7 +346,8 @@ impl<'a> Run<'a> {
         summary.reactions_truncated += tally.cut_reactions.len() as u64;
         summary.missing_channels.extend(requests.missing.iter().cloned());
         summary.failed_channels.extend(requests.failed.keys().cloned());
-        summary.export_tasks.requested += requests.task_ids.len() as u64;
+        summary.export_tasks.requested += requests.requested_tasks;
+        summary.export_tasks.adopted += requests.adopted_tasks;
         summary.export_tasks.failed += requests.failed_tasks;
         summary.bytes_downloaded += requests.bytes;
     }
@@ -311,7 +375,7 @@ impl<'a> Run<'a> {
         let rules = &self.settings.rules;
         let now = self.client.hello().await?.at;
         let spans = match (job, self.settings.range) {
-            (Job::Sync, Some(range)) if self.settings.replace => rules.replacement(&state, range),
+            (Job::Sync, Some(range)) if self.settings.replace => rules.replacement(&state, range, now),
             (Job::Sync, Some(range)) => rules.missing(&state, range),
             (Job::Sync, None) if state.origin().is_none() && self.settings.start.is_none() => {
                 return Err(self.no_start().await?);
@@ -365,6 +429,10 @@ pub struct PlannedSpan {
     pub requests: u64,
     /// Minutes until the last of them may be made, at the share of the app's rate limit.
     pub minutes: f64,
+}
+
+fn is_done(cell: &CellSummary) -> bool {
+    matches!(cell.status, CellStatus::Committed | CellStatus::Unchanged)
 }
 
 fn cell(window: &Window, status: CellStatus, rows: &std::collections::BTreeMap<String, u64>) -> CellSummary {

@@ -86,6 +86,7 @@ enum Command {
         advance_seconds: Option<i64>,
         fixed_at: Option<Timestamp>,
     },
+    CompleteTasks,
     Switches {
         switches: Value,
     },
@@ -182,6 +183,10 @@ fn run(state: &mut State, command: Command) -> Result<Value, String> {
             }
             state.clock.advance(SignedDuration::from_secs(advance_seconds.unwrap_or(0)));
             return Ok(json!({"now": state.clock.now()}));
+        }
+        Command::CompleteTasks => {
+            state.tasks.complete_all();
+            Ok(())
         }
         Command::Switches { switches } => {
             let merged = state.switches.merged(&switches).map_err(|error| error.to_string())?;

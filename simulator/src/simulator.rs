@@ -166,6 +166,11 @@ impl Simulator {
         self.app.state().clock = clock;
     }
 
+    /// Lets all tasks that exist reach their end by the next status call.
+    pub fn complete_tasks(&self) {
+        self.app.state().tasks.complete_all();
+    }
+
     /// Lets something go wrong.
     pub fn add_fault(&self, fault: Fault) {
         self.app.state().faults.push(fault);

@@ -110,6 +110,13 @@ impl Tasks {
         id
     }
 
+    /// Lets every task that exists reach its end by the next status call.
+    pub(crate) fn complete_all(&mut self) {
+        for task in self.tasks.values_mut() {
+            task.polls_to_end = 0;
+        }
+    }
+
     pub(crate) fn get_mut(&mut self, id: &str) -> Option<&mut Task> {
         self.tasks.get_mut(id)
     }

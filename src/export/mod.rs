@@ -33,8 +33,6 @@ pub use download::{Download, DownloadError};
 pub use endpoint::Endpoint;
 pub use error::{ApiError, Refusal};
 pub use limits::RateLimit;
-pub use request::{
-    ExportOptions, ExportRequest, ExportTask, ExportVersion, MAX_CHANNELS, MAX_USERS, NotAsked, Requested,
-};
+pub use request::{Asked, Asking, ExportOptions, ExportRequest, ExportTask, ExportVersion, MAX_CHANNELS, MAX_USERS};
 pub use retry::Policy;
 pub use task::{SignedUrl, TaskError, TaskFile, TaskState};

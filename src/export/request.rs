@@ -78,69 +78,68 @@ pub struct ExportTask {
     pub cids: Vec<String>,
 }
 
-/// What became of a request. Every channel asked for is in exactly one place.
-#[derive(Debug, Default)]
-pub struct Requested {
-    /// Usually one; more only if missing channels had to be found by halves.
-    pub tasks: Vec<ExportTask>,
-    /// Channels that Stream does not know.
-    pub missing: Vec<String>,
-    /// What could not be asked for after a first task was made, so that the task is not lost.
-    pub not_asked: Option<NotAsked>,
+/// One answer to a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// Stream has begun an export.
+    Task(ExportTask),
+    /// Channels that Stream does not know: they are left out.
+    Missing(Vec<String>),
 }
 
-/// Channels that are left, and why.
+/// A request being made: usually one call and one task, more if channels are missing. Every channel of it ends in exactly one
+/// answer.
 #[derive(Debug)]
-pub struct NotAsked {
-    /// The channels.
-    pub cids: Vec<String>,
-    /// What stopped it.
-    pub error: Error,
+pub struct Asking {
+    client: Client,
+    request: ExportRequest,
+    /// What is left to ask for, the next group last.
+    groups: Vec<Vec<String>>,
 }
 
 impl Client {
-    /// Asks for one export. Missing channels that the refusal names are left out and the rest is asked for in one request again;
-    /// if it names none, halves are asked for, each of which makes a task of its own.
+    /// Prepares a request. Nothing is sent yet.
+    pub fn asking(&self, request: ExportRequest) -> Result<Asking> {
+        check(&request)?;
+        let groups = vec![request.cids.clone()];
+        Ok(Asking { client: self.clone(), request, groups })
+    }
+}
+
+impl Asking {
+    /// The next answer; none when all is answered. Missing channels that a refusal names are left out and the rest is asked for in
+    /// one request again; if it names none, halves are asked for, each of which makes a task of its own.
     /// An error means that no task was made (an ambiguous failure aside, which is repeated once).
-    pub async fn request_export(&self, request: &ExportRequest) -> Result<Requested> {
-        check(request)?;
-        let mut result = Requested::default();
+    pub async fn next(&mut self) -> Result<Option<Asked>> {
         // Depth first and in order; each round takes a group away or makes it smaller, so it ends.
-        let mut groups = vec![request.cids.clone()];
-        while let Some(group) = groups.pop() {
-            let error = match self.export_once(request, &group).await {
-                Ok(task) => {
-                    result.tasks.push(task);
-                    continue;
-                }
+        while let Some(group) = self.groups.pop() {
+            let error = match self.client.export_once(&self.request, &group).await {
+                Ok(task) => return Ok(Some(Asked::Task(task))),
                 Err(error) => error,
             };
             let Some(refusal) = error.refusal().filter(|refusal| is_missing_channel(refusal)) else {
-                if result.tasks.is_empty() {
-                    return Err(error.into());
-                }
-                let cids = std::iter::once(group).chain(groups.into_iter().rev()).flatten().collect();
-                result.not_asked = Some(NotAsked { cids, error: error.into() });
-                break;
+                self.groups.push(group);
+                return Err(error.into());
             };
             let named = named_in(&refusal.message, &group);
             if group.len() == 1 || !named.is_empty() {
                 let named = if named.is_empty() { group.iter().cloned().collect() } else { named };
                 let (missing, rest): (Vec<_>, Vec<_>) = group.into_iter().partition(|cid| named.contains(cid));
                 warn!(channels = ?missing, "Stream does not know these channels: left out of the export");
-                result.missing.extend(missing);
-                groups.extend((!rest.is_empty()).then_some(rest));
-            } else {
-                info!(channels = group.len(), "a channel of the request does not exist: looking for it by halves");
-                let second = group[group.len() / 2..].to_vec();
-                let mut first = group;
-                first.truncate(first.len() / 2);
-                groups.extend([second, first]);
+                self.groups.extend((!rest.is_empty()).then_some(rest));
+                return Ok(Some(Asked::Missing(missing)));
             }
+            info!(channels = group.len(), "a channel of the request does not exist: looking for it by halves");
+            let second = group[group.len() / 2..].to_vec();
+            let mut first = group;
+            first.truncate(first.len() / 2);
+            self.groups.extend([second, first]);
         }
-        Ok(result)
+        Ok(None)
     }
+}
 
+impl Client {
     async fn export_once(&self, request: &ExportRequest, cids: &[String]) -> Result<ExportTask, ApiError> {
         let ExportRequest { since, until, options, .. } = request;
         let channels = cids.iter().filter_map(|cid| cid.split_once(':')).map(|(channel_type, id)| {

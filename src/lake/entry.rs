@@ -52,6 +52,9 @@ pub struct Cover {
     pub window: Window,
     /// The creation of the earliest export task: what Stream held then is in here.
     pub exported_at: Timestamp,
+    /// When only some channels were exported again: since when the rows of the others stand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_of: Option<Timestamp>,
     /// The run that did it.
     pub run_id: Uuid,
     /// Exported again and found the same: the files of the cell stay.
@@ -174,6 +177,13 @@ pub struct DataFile {
     pub max_created_at: Option<Timestamp>,
 }
 
+impl Cover {
+    /// What Stream held then is in the cell for every channel.
+    pub fn complete_at(&self) -> Timestamp {
+        self.as_of.unwrap_or(self.exported_at)
+    }
+}
+
 impl DataFile {
     /// Where readers find it once it is settled.
     pub fn key(&self) -> Key {
@@ -263,6 +273,7 @@ mod tests {
                     window,
                     exported_at: window.until,
                     run_id,
+                    as_of: None,
                     keep_files: false,
                     record: CellRecord {
                         channels_asked: 2,

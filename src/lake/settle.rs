@@ -96,7 +96,7 @@ impl Lake {
     }
 
     /// Deletes what is there of these.
-    pub(super) async fn delete(&self, paths: Vec<Path>) -> Result<()> {
+    pub async fn delete(&self, paths: Vec<Path>) -> Result<()> {
         let mut deleted = self.store().delete_stream(futures::stream::iter(paths.into_iter().map(Ok)).boxed());
         while let Some(result) = deleted.next().await {
             match result {

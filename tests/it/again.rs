@@ -1,8 +1,11 @@
 //! Running a command again is always right.
 
+use std::collections::BTreeSet;
+use std::process::Command;
+
 use serde_json::json;
 
-use crate::bench::{Bench, two_days};
+use crate::bench::{Bench, Ran, at, two_days};
 
 #[test]
 fn a_covered_range_asks_stream_for_nothing() {
@@ -30,7 +33,7 @@ fn overlapping_ranges_export_only_what_is_missing() {
     let statuses: Vec<_> = second["cells"].as_array().unwrap().iter().map(|cell| cell["status"].clone()).collect();
     assert_eq!(statuses, ["already_committed", "committed"]);
     for call in bench.simulator.calls_of("ExportChannels") {
-        assert!(call.since.unwrap() >= crate::bench::at("2026-01-05T23:59:59Z"), "{call:?}");
+        assert!(call.since.unwrap() >= at("2026-01-05T23:59:59Z"), "{call:?}");
     }
     bench.assert_exact("2026-01-05", "2026-01-07");
 }
@@ -69,7 +72,7 @@ fn two_runs_at_once_commit_one_result() {
     let children: Vec<_> = (0..3).map(|_| bench.start(&arguments)).collect();
     let mut committed = 0;
     for child in children {
-        let ran = crate::bench::Ran::from(child.wait_with_output().unwrap());
+        let ran = Ran::from(child.wait_with_output().unwrap());
         assert_eq!(ran.code, 0, "{ran:#?}");
         committed += usize::from(ran.summary()["status"] == "committed");
     }
@@ -85,43 +88,94 @@ fn disjoint_ranges_at_once_all_land() {
     let children: Vec<_> =
         days.windows(2).map(|day| bench.start(&["sync", "--json", "--since", day[0], "--until", day[1]])).collect();
     for child in children {
-        crate::bench::Ran::from(child.wait_with_output().unwrap()).assert_status(0, "committed");
+        Ran::from(child.wait_with_output().unwrap()).assert_status(0, "committed");
     }
     bench.assert_exact("2026-01-05", "2026-01-09").assert_one_file_each(&["messages", "reactions"]);
 }
 
-#[test]
-fn a_killed_run_leaves_nothing_to_see_and_the_next_one_does_the_work() {
-    let bench = Bench::new(&two_days());
-    let arguments = ["sync", "--json", "--since", "2026-01-05", "--until", "2026-01-07"];
+/// Starts a sync and stops it by this signal when Stream has begun both exports and the run waits for them.
+fn stopped(bench: &Bench, signal: &str, arguments: &[&str]) -> Ran {
     bench.simulator.change_switches(|switches| switches.task_polls = 1_000);
-    let mut child = bench.start(&arguments);
-    while bench.exports() == 0 {
+    let mut child = bench.start(arguments);
+    let asked = || bench.simulator.calls_of("GetTask").iter().map(|call| call.task_id.clone()).collect::<BTreeSet<_>>();
+    while asked().len() < 2 {
         assert!(child.try_wait().unwrap().is_none(), "it ended early");
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
-    child.kill().unwrap();
-    child.wait().unwrap();
-    assert_eq!(bench.read().messages.len(), 0);
+    assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+    let ran = Ran::from(child.wait_with_output().unwrap());
     bench.simulator.change_switches(|switches| switches.task_polls = 1);
-    bench.run(&arguments).assert_status(0, "committed");
-    bench.assert_exact("2026-01-05", "2026-01-07").assert_one_file_each(&["messages", "reactions"]);
+    bench.simulator.complete_tasks();
+    assert_eq!(bench.read().rows["messages"], 0);
+    ran
 }
 
-#[cfg(unix)]
 #[test]
-fn signals_end_a_run_in_order() {
-    for (signal, code) in [("-INT", 130), ("-TERM", 143)] {
-        let bench = Bench::new(&two_days());
-        bench.simulator.change_switches(|switches| switches.task_polls = 1_000);
-        let child = bench.start(&["sync", "--json", "--since", "2026-01-05", "--until", "2026-01-07"]);
-        while bench.exports() == 0 {
-            std::thread::sleep(std::time::Duration::from_millis(20));
+fn the_exports_of_a_run_that_was_stopped_are_not_paid_twice() {
+    for (signal, code) in [("-KILL", -1), ("-INT", 130), ("-TERM", 143)] {
+        for more in [&[][..], &["--replace"]] {
+            let bench = Bench::new(&two_days());
+            let mut arguments = vec!["sync", "--json", "--since", "2026-01-05", "--until", "2026-01-07"];
+            arguments.extend(more);
+            let ran = stopped(&bench, signal, &arguments);
+            assert_eq!(ran.code, code, "{ran:#?}");
+            if code > 0 {
+                ran.assert_refused(code, &["stopped by SIG", "run the same command again"]);
+                assert_eq!(ran.summary()["status"], "failed");
+            }
+            assert_eq!(bench.exports(), 2);
+            let summary = bench.run(&arguments).assert_status(0, "committed");
+            assert_eq!(bench.exports(), 2, "nothing was asked for again");
+            assert_eq!(summary["export_tasks"], json!({"adopted": 2, "failed": 0, "requested": 0}));
+            bench.assert_exact("2026-01-05", "2026-01-07").assert_one_file_each(&["messages", "reactions"]);
+            let journals = std::path::Path::new(&bench.lake).join("_chatlake/runs");
+            assert_eq!(files_below(&journals), 0, "nobody needs the journals any more");
         }
-        let killed = std::process::Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
-        assert!(killed.success());
-        let ran = crate::bench::Ran::from(child.wait_with_output().unwrap());
-        ran.assert_refused(code, &["stopped by SIG", "run the same command again"]);
-        assert_eq!(bench.read().rows["messages"], 0);
     }
+}
+
+fn files_below(folder: &std::path::Path) -> usize {
+    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
+    entries.map(|entry| entry.unwrap().path()).map(|path| if path.is_dir() { files_below(&path) } else { 1 }).sum()
+}
+
+#[test]
+fn an_automatic_run_goes_on_with_the_span_of_the_one_that_died() {
+    let mut bench = Bench::new(&simulator::Size { days: 3, ..two_days() });
+    bench.set_time(at("2026-01-06T00:10:00Z"));
+    let arguments = ["sync", "--json", "--start", "2026-01-05", "--revisit", "none"];
+    stopped(&bench, "-KILL", &arguments);
+    // Two days later the span is longer: the day that was asked for is brought in first, the rest asked for.
+    bench.set_time(at("2026-01-08T00:10:00Z"));
+    let summary = bench.run(&arguments).assert_status(0, "committed");
+    assert_eq!(summary["export_tasks"], json!({"adopted": 2, "failed": 0, "requested": 2}));
+    assert_eq!(bench.exports(), 4);
+    bench.assert_exact("2026-01-05", "2026-01-08").assert_one_file_each(&["messages", "reactions"]);
+}
+
+#[test]
+fn an_export_that_stream_has_forgotten_is_asked_for_anew() {
+    let mut bench = Bench::new(&two_days());
+    bench.set_time(at("2026-01-08T00:00:00Z"));
+    let arguments = ["sync", "--json", "--since", "2026-01-05", "--until", "2026-01-07"];
+    stopped(&bench, "-KILL", &arguments);
+    bench.set_time(at("2026-03-20T00:00:00Z"));
+    let summary = bench.run(&arguments).assert_status(0, "committed");
+    assert_eq!(summary["export_tasks"], json!({"adopted": 0, "failed": 0, "requested": 2}));
+    bench.assert_exact("2026-01-05", "2026-01-07");
+}
+
+#[test]
+fn a_replacement_never_uses_an_export_that_is_older_than_what_is_there() {
+    let mut bench = Bench::new(&two_days());
+    bench.set_time(at("2026-01-08T00:00:00Z"));
+    let arguments = ["sync", "--json", "--since", "2026-01-05", "--until", "2026-01-07", "--replace"];
+    stopped(&bench, "-KILL", &arguments);
+    // A day and an hour later, its answers are no news any more.
+    bench.set_time(at("2026-01-09T01:00:00Z"));
+    let message = bench.simulator.truth().messages_in(at("2026-01-05"), at("2026-01-06")).next().unwrap().clone();
+    bench.simulator.world(|world| world.edit(&message.id, "changed", at("2026-01-08T12:00:00Z"))).unwrap();
+    let summary = bench.run(&arguments).assert_status(0, "committed");
+    assert_eq!(summary["export_tasks"], json!({"adopted": 0, "failed": 0, "requested": 2}));
+    bench.assert_exact("2026-01-05", "2026-01-07");
 }

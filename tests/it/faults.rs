@@ -65,12 +65,24 @@ fn one_channel_that_stream_cannot_export_does_not_hold_up_the_others() {
         let ran = bench.sync(RANGE[0], RANGE[1], &[]);
         let summary = ran.assert_status(69, "partial");
         assert_eq!(summary["failed_channels"], json!([poisonous]));
-        ran.assert_refused(69, &[&poisonous, "--replace"]);
+        ran.assert_refused(69, &[&poisonous, "later runs ask for them again"]);
         let mut rest = truth.clone();
         rest.messages.retain(|message| message.cid != poisonous);
         rest.reactions.retain(|reaction| reaction.cid != poisonous);
         bench.assert_holds(&rest, RANGE[0], RANGE[1]);
+        // It is asked for alone, and everything else stays as it is.
+        bench.simulator.clear_calls();
+        let edited = rest.messages.last().unwrap();
+        let now = bench.simulator.now();
+        bench.simulator.world(|world| world.edit(&edited.id, "not asked for", now)).unwrap();
+        bench.sync(RANGE[0], RANGE[1], &[]).assert_status(69, "partial");
         bench.simulator.clear_faults();
+        let summary = bench.sync(RANGE[0], RANGE[1], &[]).assert_status(0, "committed");
+        assert_eq!((&summary["failed_channels"], &summary["vanished"]), (&json!([]), &json!(0)));
+        let asked: Vec<_> = bench.simulator.calls_of("ExportChannels").into_iter().flat_map(|call| call.cids).collect();
+        assert!(asked.iter().all(|cid| *cid == poisonous), "{asked:?}");
+        bench.assert_holds(&truth, RANGE[0], RANGE[1]).assert_one_file_each(&["messages", "reactions"]);
+        bench.sync(RANGE[0], RANGE[1], &[]).assert_status(0, "already_committed");
         bench.sync(RANGE[0], RANGE[1], &["--replace"]).assert_status(0, "committed");
         bench.assert_exact(RANGE[0], RANGE[1]);
     }

@@ -56,6 +56,7 @@ fn cover(window: Window, exported_at: i64) -> Cover {
         window,
         exported_at: exported(exported_at),
         run_id: Uuid::nil(),
+        as_of: None,
         keep_files: false,
         record: CellRecord::default(),
     }

@@ -1,0 +1,345 @@
+//! The journal of a run: what it asks Stream for, written down before it asks, and the task as soon as Stream answers.
+//!
+//! An export is paid for when it is asked for. If the run dies, the next one finds here which tasks were begun for which
+//! cells and follows them instead of asking again; at most the requests in flight at that moment are paid twice. Nobody
+//! needs to know whether a run is dead: two runs that read the same task come to the same rows, and the log takes one.
+//!
+//! Records are objects of their own, written once. A run that has ended in order deletes its journal.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt};
+use jiff::{SignedDuration, Timestamp};
+use object_store::{ObjectStoreExt, PutPayload};
+use serde::{Deserialize, Serialize};
+use tokio::sync::{OwnedRwLockReadGuard, RwLock};
+use uuid::Uuid;
+
+use crate::error::{Error, Kind, Result};
+use crate::export::{ExportOptions, ExportTask};
+use crate::lake::store::store_error;
+use crate::lake::{Key, Lake};
+use crate::window::Window;
+
+/// Records that are read at once.
+const READ_AHEAD: usize = 16;
+/// The most records of other runs that are read: far more than a run that died has.
+const MAX_RECORDS: usize = 200_000;
+
+/// Stream keeps the file of an export for 60 days; a day is left for reading it.
+const KEPT_BY_STREAM: SignedDuration = SignedDuration::from_hours(59 * 24);
+
+/// One record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Record {
+    /// A span is begun.
+    Span(SpanRecord),
+    /// An export is about to be asked for.
+    Intent {
+        /// The span's record.
+        span: u32,
+        /// The channels.
+        cids: Vec<String>,
+    },
+    /// Stream has begun the export.
+    Task {
+        /// The span's record.
+        span: u32,
+        /// The task.
+        task: ExportTask,
+    },
+}
+
+/// What all exports of a span have in common: only a run that wants the same may use them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpanRecord {
+    /// Stream's time when it was begun: every task is at least as new.
+    pub begun_at: Timestamp,
+    /// The cells.
+    pub cells: Vec<Window>,
+    /// What is asked for, the margin included.
+    pub asked: Window,
+    /// Whether covered cells are exported again.
+    pub replaces: bool,
+    /// What an export holds.
+    pub options: ExportOptions,
+}
+
+/// A span of another run, and what it had asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Begun {
+    /// The run.
+    pub run_id: Uuid,
+    /// The span.
+    pub span: SpanRecord,
+    /// Its tasks, in the order in which they were asked for.
+    pub tasks: Vec<ExportTask>,
+}
+
+/// The journal that this run writes.
+#[derive(Debug)]
+pub struct Journal {
+    lake: Lake,
+    run_id: Uuid,
+    next: AtomicU32,
+    /// Held for reading by every request in flight.
+    asking: Arc<RwLock<()>>,
+}
+
+impl Journal {
+    /// An empty one. Nothing is written before the first record.
+    pub fn new(lake: &Lake, run_id: Uuid) -> Self {
+        Self { lake: lake.clone(), run_id, next: AtomicU32::new(0), asking: Arc::default() }
+    }
+
+    /// Writes a record and yields its number. It is durable when this returns.
+    pub async fn write(&self, record: &Record) -> Result<u32> {
+        let seq = self.next.fetch_add(1, Ordering::Relaxed);
+        let bytes = serde_json::to_vec(record)
+            .map_err(|error| Error::new(Kind::Internal, "cannot write the journal").because(error))?;
+        let key = Key::Journal { run_id: self.run_id, seq };
+        self.lake
+            .store()
+            .put(&key.path(), PutPayload::from(bytes))
+            .await
+            .map_err(|error| store_error("cannot write the journal", self.lake.display_url(), error))?;
+        Ok(seq)
+    }
+
+    /// To be held until a request is answered and its task is written down.
+    pub async fn asking(&self) -> OwnedRwLockReadGuard<()> {
+        Arc::clone(&self.asking).read_owned().await
+    }
+
+    /// Waits until every request in flight is answered and written down, or for this long.
+    pub async fn quiet(&self, at_most: Duration) {
+        if tokio::time::timeout(at_most, self.asking.write()).await.is_err() {
+            tracing::warn!("stopped before Stream had answered every request: those exports may be asked for again");
+        }
+    }
+
+    /// The run has ended in order: nobody needs its journal any more.
+    pub async fn end(&self) {
+        let written = self.next.swap(0, Ordering::Relaxed);
+        let keys = (0..written).map(|seq| Key::Journal { run_id: self.run_id, seq }.path()).collect();
+        if let Err(error) = self.lake.delete(keys).await {
+            tracing::debug!(%error, "the journal of this run is left behind");
+        }
+    }
+}
+
+/// The spans that other runs have begun and not ended, newest run first.
+pub async fn begun_spans(lake: &Lake, own: Uuid) -> Result<Vec<Begun>> {
+    let cannot = |error| store_error("cannot read the journals of other runs", lake.display_url(), error);
+    let mut keys: BTreeMap<Uuid, BTreeSet<u32>> = BTreeMap::new();
+    let mut listed = lake.store().list(Some(&Key::journals())).take(MAX_RECORDS);
+    while let Some(object) = listed.try_next().await.map_err(cannot)? {
+        if let Some(Key::Journal { run_id, seq }) = Key::parse(&object.location)
+            && run_id != own
+        {
+            keys.entry(run_id).or_default().insert(seq);
+        }
+    }
+    let mut begun = Vec::new();
+    // The ids of runs begin with the time.
+    for (run_id, numbers) in keys.into_iter().rev() {
+        let records = futures::stream::iter(numbers).map(|seq| read(lake, run_id, seq));
+        let records: Vec<(u32, Option<Record>)> = records.buffered(READ_AHEAD).try_collect().await?;
+        begun.extend(spans_of(run_id, records));
+    }
+    Ok(begun)
+}
+
+/// None when the run has ended meanwhile.
+async fn read(lake: &Lake, run_id: Uuid, seq: u32) -> Result<(u32, Option<Record>)> {
+    let key = Key::Journal { run_id, seq };
+    let cannot = |error| store_error("cannot read the journals of other runs", lake.display_url(), error);
+    let bytes = match lake.store().get(&key.path()).await {
+        Ok(found) => found.bytes().await.map_err(cannot)?,
+        Err(object_store::Error::NotFound { .. }) => return Ok((seq, None)),
+        Err(error) => return Err(cannot(error)),
+    };
+    let record = serde_json::from_slice(&bytes).map_err(|error| {
+        Error::new(Kind::Data, format!("`{key}` is no record of a journal"))
+            .because(error)
+            .hint("delete that object and run again: at worst an export is asked for a second time")
+    })?;
+    Ok((seq, Some(record)))
+}
+
+/// Deletes the journal of a run that nobody needs any more.
+pub async fn forget(lake: &Lake, run_id: Uuid) -> Result<()> {
+    let cannot = |error| store_error("cannot list a journal", lake.display_url(), error);
+    let prefix = Key::journal_of(run_id);
+    let keys: Vec<_> =
+        lake.store().list(Some(&prefix)).map_ok(|object| object.location).try_collect().await.map_err(cannot)?;
+    lake.delete(keys).await
+}
+
+impl Begun {
+    /// Whether what this span asked for may still be used instead of asking again for these cells. Old exports never replace
+    /// newer ones: a replacement takes only what was asked for at `fresh_since` or later.
+    pub fn serves(&self, wanted: &SpanRecord, fresh_since: Timestamp) -> bool {
+        let SpanRecord { begun_at, cells, asked, replaces, options } = &self.span;
+        (cells, asked, replaces, options) == (&wanted.cells, &wanted.asked, &wanted.replaces, &wanted.options)
+            && *begun_at >= fresh_since
+            && *begun_at <= wanted.begun_at
+    }
+}
+
+/// The tasks to follow instead of asking again, newest first, so that each channel is in one of them. Of a task that was
+/// asked for again in halves the halves are taken.
+pub fn adoptable(begun: &[Begun], wanted: &SpanRecord, fresh_since: Timestamp) -> Vec<ExportTask> {
+    // Times are whole seconds: of tasks of one time the later in the journal is the newer.
+    let mut tasks: Vec<&ExportTask> = begun
+        .iter()
+        .filter(|begun| begun.serves(wanted, fresh_since))
+        .flat_map(|begun| begun.tasks.iter().rev())
+        .collect();
+    tasks.sort_by_key(|task| std::cmp::Reverse(task.requested_at));
+    let mut taken: BTreeSet<&str> = BTreeSet::new();
+    let mut adopted = Vec::new();
+    for task in tasks {
+        let is_kept = wanted.begun_at.duration_since(task.requested_at) < KEPT_BY_STREAM;
+        if is_kept && task.cids.iter().all(|cid| !taken.contains(cid.as_str())) {
+            taken.extend(task.cids.iter().map(String::as_str));
+            adopted.push(task.clone());
+        }
+    }
+    adopted
+}
+
+/// Puts the records of one run together. Pure.
+fn spans_of(run_id: Uuid, records: Vec<(u32, Option<Record>)>) -> Vec<Begun> {
+    let mut spans: BTreeMap<u32, Begun> = BTreeMap::new();
+    for (seq, record) in records {
+        match record {
+            Some(Record::Span(span)) => {
+                spans.insert(seq, Begun { run_id, span, tasks: Vec::new() });
+            }
+            Some(Record::Task { span, task }) => {
+                // A run's records are numbered in order, so the span's comes first; without it the task says nothing.
+                if let Some(begun) = spans.get_mut(&span) {
+                    begun.tasks.push(task);
+                }
+            }
+            Some(Record::Intent { .. }) | None => {}
+        }
+    }
+    spans.into_values().collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use object_store::memory::InMemory;
+
+    use super::*;
+    use crate::window::parse_time;
+
+    fn window(since: &str, until: &str) -> Window {
+        Window::new(parse_time(since).unwrap(), parse_time(until).unwrap()).unwrap()
+    }
+
+    fn span() -> SpanRecord {
+        let day = window("2026-01-01", "2026-01-02");
+        SpanRecord {
+            begun_at: day.until,
+            cells: vec![day],
+            asked: day,
+            replaces: false,
+            options: ExportOptions::default(),
+        }
+    }
+
+    fn task(id: &str, cid: &str) -> ExportTask {
+        ExportTask { task_id: id.to_owned(), requested_at: span().begun_at, cids: vec![cid.to_owned()] }
+    }
+
+    fn lake() -> Lake {
+        Lake::new(Arc::new(InMemory::new()), "memory".to_owned())
+    }
+
+    #[tokio::test]
+    async fn what_a_run_began_is_found_by_others_until_it_ends() {
+        let lake = lake();
+        let (own, other) = (Uuid::now_v7(), Uuid::now_v7());
+        let journal = Journal::new(&lake, other);
+        let number = journal.write(&Record::Span(span())).await.unwrap();
+        journal.write(&Record::Intent { span: number, cids: vec!["a:1".into()] }).await.unwrap();
+        assert_eq!(begun_spans(&lake, own).await.unwrap()[0].tasks, []);
+        journal.write(&Record::Task { span: number, task: task("t1", "a:1") }).await.unwrap();
+        let begun = begun_spans(&lake, own).await.unwrap();
+        assert_eq!(begun, [Begun { run_id: other, span: span(), tasks: vec![task("t1", "a:1")] }]);
+        assert_eq!(begun_spans(&lake, other).await.unwrap(), []);
+        journal.end().await;
+        assert_eq!(begun_spans(&lake, own).await.unwrap(), []);
+    }
+
+    #[tokio::test]
+    async fn a_damaged_record_is_named() {
+        let lake = lake();
+        let run_id = Uuid::now_v7();
+        let key = Key::Journal { run_id, seq: 0 };
+        lake.store().put(&key.path(), "{}".into()).await.unwrap();
+        let error = begun_spans(&lake, Uuid::now_v7()).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Data);
+        assert!(error.report().contains(&key.to_string()), "{}", error.report());
+        forget(&lake, run_id).await.unwrap();
+        assert_eq!(begun_spans(&lake, Uuid::now_v7()).await.unwrap(), []);
+    }
+
+    #[test]
+    fn each_channel_is_in_one_adopted_task_and_halves_win() {
+        let at = |minutes: i64| span().begun_at + SignedDuration::from_mins(minutes);
+        let task = |id: &str, minutes: i64, cids: &[&str]| ExportTask {
+            task_id: id.to_owned(),
+            requested_at: at(minutes),
+            cids: cids.iter().map(|cid| (*cid).to_owned()).collect(),
+        };
+        let begun = Begun {
+            run_id: Uuid::nil(),
+            span: span(),
+            tasks: vec![task("whole", 0, &["a:1", "a:2"]), task("half", 0, &["a:1"]), task("other", 1, &["a:3"])],
+        };
+        let wanted = SpanRecord { begun_at: at(60), ..span() };
+        let ids = |wanted: &SpanRecord, since| -> Vec<String> {
+            adoptable(std::slice::from_ref(&begun), wanted, since).into_iter().map(|task| task.task_id).collect()
+        };
+        assert_eq!(ids(&wanted, at(0)), ["other", "half"]);
+        assert_eq!(ids(&wanted, at(1)), [""; 0], "older than what is to be replaced");
+        assert_eq!(
+            ids(&SpanRecord { begun_at: at(60 * 24 * 60), ..span() }, at(0)),
+            [""; 0],
+            "Stream keeps no file so long"
+        );
+        for other in [
+            SpanRecord { replaces: true, ..wanted.clone() },
+            SpanRecord { cells: vec![window("2026-01-01", "2026-01-01T12:00:00Z")], ..wanted.clone() },
+            SpanRecord { asked: window("2026-01-01", "2026-01-03"), ..wanted.clone() },
+            SpanRecord { options: ExportOptions { export_users: true, ..ExportOptions::default() }, ..wanted.clone() },
+        ] {
+            assert_eq!(ids(&other, at(0)), [""; 0]);
+        }
+    }
+
+    #[test]
+    fn tasks_without_their_span_say_nothing() {
+        let record = Record::Task { span: 3, task: task("t", "a:1") };
+        assert_eq!(spans_of(Uuid::nil(), vec![(0, None), (4, Some(record))]), []);
+    }
+
+    #[test]
+    fn the_format_is_a_contract() {
+        let records = [
+            Record::Span(span()),
+            Record::Intent { span: 0, cids: vec!["a:1".into()] },
+            Record::Task { span: 0, task: task("t1", "a:1") },
+        ];
+        insta::assert_snapshot!(serde_json::to_string_pretty(&records).unwrap());
+    }
+}
