@@ -23,6 +23,7 @@ pub mod write;
 
 pub mod cli;
 pub mod clock;
+pub mod cpu;
 pub mod demo;
 pub mod error;
 pub mod progress;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
+use crate::cpu::Cpu;
 use crate::error::{Error, Kind, Result};
 use crate::export::{Client, Endpoint};
 use crate::journal::{self, Begun, Journal};
@@ -41,6 +42,7 @@ pub struct Run<'a> {
     progress: &'a Progress,
     summary: Summary,
     journal: Arc<Journal>,
+    cpu: Cpu,
     /// What runs before this one have asked for and not brought in.
     begun: Vec<Begun>,
     /// The most telling of several errors.
@@ -52,7 +54,7 @@ impl<'a> Run<'a> {
     pub fn new(client: &'a Client, lake: &'a Lake, settings: &'a Settings, progress: &'a Progress) -> Self {
         let summary = Summary { run_id: Uuid::now_v7(), single_writer: settings.single_writer, ..Summary::default() };
         let journal = Arc::new(Journal::new(lake, summary.run_id));
-        Self { client, lake, settings, progress, summary, journal, begun: Vec::new(), error: None }
+        Self { client, lake, settings, progress, summary, journal, cpu: Cpu::Threads, begun: Vec::new(), error: None }
     }
 
     /// Does the job, or as much of it as is done when `stop` says why to stop. The summary tells what was done, whether or not there
@@ -262,6 +264,7 @@ impl<'a> Run<'a> {
             journal: &self.journal,
             begun: &self.begun,
             progress: self.progress,
+            cpu: self.cpu,
         };
         self.progress.span(span.window().to_string());
         tracing::info!(window = %span.window(), cells = span.cells.len(), replaces = span.replaces, "exporting");

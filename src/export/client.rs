@@ -8,7 +8,7 @@ use bytes::Bytes;
 use jiff::fmt::rfc2822::DateTimeParser;
 use jiff::{SignedDuration, Timestamp};
 use reqwest::header::{self, HeaderMap, HeaderValue};
-use reqwest::{Method, Response, StatusCode};
+use reqwest::{Body, Method, Request, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
@@ -19,7 +19,8 @@ use super::credentials::Credentials;
 use super::endpoint::Endpoint;
 use super::error::{ApiError, Refusal, excerpt};
 use super::pace::{Limits, Pace, parse_number};
-use super::retry::{self, Decision, Failure, Policy, Tried};
+use super::retry::{self, Decision, Policy, Tried};
+use super::transport::{SendError, Transport};
 use crate::error::{Error, Kind, Result};
 
 /// Where Stream's API is unless the app's region says otherwise.
@@ -79,12 +80,11 @@ struct Shared {
     credentials: Credentials,
     base_url: Url,
     options: Options,
-    api: reqwest::Client,
-    files: reqwest::Client,
+    api: Arc<dyn Transport>,
+    files: Arc<dyn Transport>,
     started: Instant,
     paces: [Mutex<Pace>; Endpoint::ALL.len()],
     calls: [AtomicU64; Endpoint::ALL.len()],
-    repeated_exports: AtomicU64,
     clock: Mutex<Option<Clock>>,
 }
 
@@ -110,11 +110,11 @@ impl std::fmt::Debug for Client {
 }
 
 impl Client {
-    /// A client for one app. Nothing is sent yet.
+    /// A client for one app, over the network. Nothing is sent yet.
     pub fn new(credentials: Credentials, base_url: &str, options: Options) -> Result<Self> {
-        let base_url = parse_base_url(base_url)?;
-        let loopback = is_loopback(&base_url);
-        if base_url.scheme() == "http" && !loopback {
+        let url = parse_base_url(base_url)?;
+        let loopback = is_loopback(&url);
+        if url.scheme() == "http" && !loopback {
             warn!("STREAM_BASE_URL is not https: the server token travels in the clear");
         }
         let build = |builder: reqwest::ClientBuilder| {
@@ -138,6 +138,18 @@ impl Client {
             reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).timeout(options.answer_timeout),
         )?;
         let files = build(reqwest::Client::builder().redirect(reqwest::redirect::Policy::limited(5)))?;
+        Self::over(Arc::new(api), Arc::new(files), credentials, base_url, options)
+    }
+
+    /// A client that sends calls to the API and downloads of signed URLs over these.
+    pub fn over(
+        api: Arc<dyn Transport>,
+        files: Arc<dyn Transport>,
+        credentials: Credentials,
+        base_url: &str,
+        options: Options,
+    ) -> Result<Self> {
+        let base_url = parse_base_url(base_url)?;
         let paces = Endpoint::ALL
             .map(|endpoint| Mutex::new(Pace::new(endpoint.default_limit_per_minute(), options.rate_share)));
         Ok(Self {
@@ -150,7 +162,6 @@ impl Client {
                 started: Instant::now(),
                 paces,
                 calls: Default::default(),
-                repeated_exports: AtomicU64::new(0),
                 clock: Mutex::new(None),
             }),
         })
@@ -169,11 +180,6 @@ impl Client {
     /// Requests sent to the API in all, repeats included.
     pub fn api_calls(&self) -> u64 {
         Endpoint::ALL.into_iter().map(|endpoint| self.calls(endpoint)).sum()
-    }
-
-    /// Exports that were asked for again although Stream may have started the first.
-    pub fn repeated_exports(&self) -> u64 {
-        self.shared.repeated_exports.load(Ordering::Relaxed)
     }
 
     /// Requests a minute that the pace of this endpoint allows now.
@@ -201,9 +207,9 @@ impl Client {
         &self.shared.options
     }
 
-    /// The client for signed URLs: it knows neither key nor token.
-    pub(super) fn files(&self) -> &reqwest::Client {
-        &self.shared.files
+    /// The way to signed URLs: it knows neither key nor token.
+    pub(super) fn files(&self) -> &dyn Transport {
+        self.shared.files.as_ref()
     }
 
     /// `POST` of a JSON body, paced and retried.
@@ -242,7 +248,7 @@ impl Client {
         let options = &self.shared.options;
         let mut policy = options.retry;
         if !endpoint.is_repeatable() {
-            policy.max_ambiguous = 1;
+            policy.max_ambiguous = 0;
         }
         if self.stream_now().is_none() {
             policy.max_attempts = policy.max_attempts.min(FIRST_CONTACT_ATTEMPTS);
@@ -266,12 +272,7 @@ impl Client {
             match retry::decide(tried, started.elapsed(), failure, &policy, (options.random)()) {
                 Decision::GiveUp => return Err(error),
                 Decision::Wait(wait) => {
-                    if failure == Failure::Ambiguous && !endpoint.is_repeatable() {
-                        self.shared.repeated_exports.fetch_add(1, Ordering::Relaxed);
-                        warn!(%endpoint, %error, "the export may have been started; asking again, so it may be paid twice");
-                    } else {
-                        info!(%endpoint, %error, attempt = tried.attempts, wait_ms = wait.as_millis(), "trying again");
-                    }
+                    info!(%endpoint, %error, attempt = tried.attempts, wait_ms = wait.as_millis(), "trying again");
                     tokio::time::sleep(wait).await;
                     self.wait_for_place(endpoint).await;
                 }
@@ -299,26 +300,27 @@ impl Client {
         let mut token = HeaderValue::from_str(&self.shared.credentials.token(self.now()))
             .expect("a token is base64 and dots, which a header may hold");
         token.set_sensitive(true);
-        let mut request = self
-            .shared
-            .api
-            .request(method, self.url(path))
-            .header(header::AUTHORIZATION, token)
-            .header("Stream-Auth-Type", "jwt")
-            .header("X-Stream-Client", CLIENT_NAME)
-            .header(header::ACCEPT, "application/json");
+        let mut request = Request::new(method, self.url(path));
+        let json = HeaderValue::from_static("application/json");
+        let headers = request.headers_mut();
+        headers.insert(header::AUTHORIZATION, token);
+        headers.insert("stream-auth-type", HeaderValue::from_static("jwt"));
+        headers.insert("x-stream-client", HeaderValue::from_static(CLIENT_NAME));
+        headers.insert(header::ACCEPT, json.clone());
         if let Some(body) = body {
-            request = request.header(header::CONTENT_TYPE, "application/json").body(body);
+            headers.insert(header::CONTENT_TYPE, json);
+            *request.body_mut() = Some(Body::from(body));
         }
-        let lost = |error| ApiError::from_transport(endpoint, error);
-        let response = request.send().await.map_err(lost)?;
+        let host = || self.shared.base_url.origin().ascii_serialization();
+        let lost = |error: SendError| ApiError::from_transport(endpoint, host(), error);
+        let response = self.shared.api.send(request).await.map_err(lost)?;
         let (status, headers) = (response.status(), response.headers().clone());
         let at = self.observe(endpoint, status, &headers);
         let body = match read_body(response).await {
             Ok(body) => body,
             // The status has said enough.
             Err(_) if !status.is_success() => Some(Vec::new()),
-            Err(error) => return Err(lost(error)),
+            Err(error) => return Err(lost(error.into())),
         };
         let Some(body) = body else {
             let excerpt = format!("it is longer than {} MiB", MAX_ANSWER_BYTES >> 20);

@@ -5,9 +5,8 @@
 //! must hash to the same; nothing that was yielded can turn out to belong to another file.
 
 use bytes::Bytes;
-use jiff::Timestamp;
 use reqwest::header::{self, HeaderMap, HeaderValue};
-use reqwest::{Response, StatusCode};
+use reqwest::{Method, Request, Response, StatusCode};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 use xxhash_rust::xxh3::Xxh3;
@@ -16,6 +15,7 @@ use super::client::{Client, retry_wait};
 use super::error::ApiError;
 use super::retry::{self, Decision, Failure, Tried};
 use super::task::{SignedUrl, TaskFile, TaskState};
+use super::transport::SendError;
 use crate::error::{Error, Kind};
 
 /// Fresh URLs asked for without a new byte in between.
@@ -182,7 +182,7 @@ impl Download {
             },
         };
         loop {
-            let chunk = body.response.chunk().await.map_err(broke)?;
+            let chunk = body.response.chunk().await.map_err(|error| broke(&error.into()))?;
             let Some(mut bytes) = chunk else {
                 return self.end(&body).map(|()| None);
             };
@@ -227,19 +227,16 @@ impl Download {
     /// A connection that stands at or before the next byte; none if the file is complete already.
     async fn open(&mut self) -> Result<Option<Body>, Break> {
         self.connections += 1;
-        let mut request = self
-            .client
-            .files()
-            .get(self.file.url.expose().clone())
-            // Lengths and ranges count bytes as stored.
-            .header(header::ACCEPT_ENCODING, "identity");
+        let mut request = Request::new(Method::GET, self.file.url.expose().clone());
+        let headers = request.headers_mut();
+        // Lengths and ranges count bytes as stored.
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         if let (1.., Some(Version { etag: Some(etag), .. })) = (self.at_byte, &self.version) {
             // Without a strong validator a range could continue another file.
-            request = request
-                .header(header::RANGE, format!("bytes={}-", self.at_byte))
-                .header(header::IF_RANGE, etag.clone());
+            headers.insert(header::RANGE, range_from(self.at_byte));
+            headers.insert(header::IF_RANGE, etag.clone());
         }
-        let response = request.send().await.map_err(broke)?;
+        let response = self.client.files().send(request).await.map_err(|error| broke(&error))?;
         let (status, headers) = (response.status(), response.headers());
         match status {
             StatusCode::OK => {
@@ -345,7 +342,7 @@ impl Download {
 
     fn later(&self, response: &Response) -> Break {
         let status = response.status();
-        let wait = retry_wait(status, response.headers(), Timestamp::now());
+        let wait = retry_wait(status, response.headers(), self.client.now());
         Break::Again { failure: Failure::NotDone { wait }, why: format!("HTTP {}", status.as_u16()) }
     }
 
@@ -359,15 +356,18 @@ impl Download {
 }
 
 /// A transport failure in words, without the URL.
-fn broke(error: reqwest::Error) -> Break {
-    let error = error.without_url();
+fn broke(error: &SendError) -> Break {
     let mut why = error.to_string();
-    let mut cause = std::error::Error::source(&error);
+    let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
         why = format!("{why}: {error}");
         cause = error.source();
     }
     Break::Again { failure: Failure::NotDone { wait: None }, why }
+}
+
+fn range_from(first_byte: u64) -> HeaderValue {
+    HeaderValue::try_from(format!("bytes={first_byte}-")).expect("digits are fit for a header")
 }
 
 /// The first byte and the whole length in `Content-Range: bytes 5-9/10` (or `/*`).

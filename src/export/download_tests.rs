@@ -29,7 +29,7 @@ fn ranged(request: &Request, file: &[u8], etag: &str) -> Reply {
 
 fn download(server: &Scripted, path: &str) -> Download {
     let url = SignedUrl::parse(&format!("{}{path}", server.url)).unwrap();
-    Download::new(&server.client(), TaskFile { task_id: "t".into(), exported_at: Timestamp::UNIX_EPOCH, url })
+    Download::new(&server.client(), TaskFile { task_id: "t".into(), exported_at: jiff::Timestamp::UNIX_EPOCH, url })
 }
 
 async fn read_all(download: &mut Download) -> (Vec<u8>, Result<(), DownloadError>) {

@@ -6,6 +6,7 @@ use reqwest::StatusCode;
 
 use super::endpoint::Endpoint;
 use super::retry::Failure;
+use super::transport::SendError;
 use super::wire::ApiErrorBody;
 use crate::error::{Error, Kind};
 
@@ -25,7 +26,7 @@ pub enum ApiError {
         /// Where, without the path.
         host: String,
         /// Why, without the URL.
-        source: reqwest::Error,
+        source: SendError,
     },
     /// Sent, but the answer never came or broke off: Stream may have done it.
     #[error("the answer to {endpoint} was lost")]
@@ -33,7 +34,7 @@ pub enum ApiError {
         /// What was called.
         endpoint: Endpoint,
         /// Why, without the URL.
-        source: reqwest::Error,
+        source: SendError,
     },
     /// Stream, or something before it, refused.
     #[error("{endpoint} was refused: {refusal}")]
@@ -180,10 +181,13 @@ impl ApiError {
         }
     }
 
-    pub(super) fn from_transport(endpoint: Endpoint, error: reqwest::Error) -> Self {
-        let host = error.url().map_or_else(String::new, |url| url.origin().ascii_serialization());
-        let source = error.without_url();
-        if source.is_connect() { Self::Unreachable { endpoint, host, source } } else { Self::Lost { endpoint, source } }
+    pub(super) fn from_transport(endpoint: Endpoint, host: String, source: SendError) -> Self {
+        if source.is_unsent { Self::Unreachable { endpoint, host, source } } else { Self::Lost { endpoint, source } }
+    }
+
+    /// Whether Stream may have done what was asked, and repeating it would do it twice.
+    pub fn is_unanswered(&self) -> bool {
+        !self.endpoint().is_repeatable() && self.failure() == Failure::Ambiguous
     }
 }
 
@@ -193,6 +197,10 @@ impl From<ApiError> for Error {
             ApiError::Unreachable { .. } => {
                 (Kind::Temporary, "check the network and STREAM_BASE_URL, then run the same command again")
             }
+            _ if error.is_unanswered() => (
+                Kind::Temporary,
+                "whether Stream has begun the export cannot be known: run the same command again, and it is asked for once more",
+            ),
             ApiError::Lost { .. } => (Kind::Temporary, "run the same command again"),
             ApiError::Unreadable { .. } => {
                 (Kind::Temporary, "if it stays so, check that STREAM_BASE_URL is Stream's API and not a proxy's page")

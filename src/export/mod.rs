@@ -24,6 +24,7 @@ mod retry;
 #[cfg(test)]
 mod scripted;
 mod task;
+mod transport;
 mod wire;
 
 pub use client::{Client, DEFAULT_BASE_URL, Options};
@@ -36,3 +37,4 @@ pub use limits::RateLimit;
 pub use request::{Asked, Asking, ExportOptions, ExportRequest, ExportTask, ExportVersion, MAX_CHANNELS, MAX_USERS};
 pub use retry::Policy;
 pub use task::{SignedUrl, TaskError, TaskFile, TaskState};
+pub use transport::{SendError, Transport};

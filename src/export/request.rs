@@ -79,12 +79,14 @@ pub struct ExportTask {
 }
 
 /// One answer to a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Asked {
     /// Stream has begun an export.
     Task(ExportTask),
     /// Channels that Stream does not know: they are left out.
     Missing(Vec<String>),
+    /// Channels whose request was sent and not answered: Stream may have begun an export that nobody can name.
+    Unanswered(Vec<String>, Error),
 }
 
 /// A request being made: usually one call and one task, more if channels are missing. Every channel of it ends in exactly one
@@ -109,7 +111,7 @@ impl Client {
 impl Asking {
     /// The next answer; none when all is answered. Missing channels that a refusal names are left out and the rest is asked for in
     /// one request again; if it names none, halves are asked for, each of which makes a task of its own.
-    /// An error means that no task was made (an ambiguous failure aside, which is repeated once).
+    /// An error means that Stream has refused: no task was made.
     pub async fn next(&mut self) -> Result<Option<Asked>> {
         // Depth first and in order; each round takes a group away or makes it smaller, so it ends.
         while let Some(group) = self.groups.pop() {
@@ -117,6 +119,9 @@ impl Asking {
                 Ok(task) => return Ok(Some(Asked::Task(task))),
                 Err(error) => error,
             };
+            if error.is_unanswered() {
+                return Ok(Some(Asked::Unanswered(group, error.into())));
+            }
             let Some(refusal) = error.refusal().filter(|refusal| is_missing_channel(refusal)) else {
                 self.groups.push(group);
                 return Err(error.into());

@@ -26,6 +26,7 @@ fn created(task_id: &str) -> Reply {
 struct Answers {
     tasks: Vec<ExportTask>,
     missing: Vec<String>,
+    unanswered: Vec<String>,
     error: Option<Error>,
 }
 
@@ -39,6 +40,10 @@ async fn ask(client: &Client, request: &ExportRequest) -> Answers {
         match asking.next().await {
             Ok(Some(Asked::Task(task))) => answers.tasks.push(task),
             Ok(Some(Asked::Missing(missing))) => answers.missing.extend(missing),
+            Ok(Some(Asked::Unanswered(cids, error))) => {
+                assert_eq!(error.kind(), Kind::Temporary);
+                answers.unanswered.extend(cids);
+            }
             Ok(None) => return answers,
             Err(error) => return Answers { error: Some(error), ..answers },
         }
@@ -116,6 +121,17 @@ async fn a_task_that_was_made_is_not_lost_to_a_later_failure() {
     let result = ask(&server.client(), &request(&["m:a", "m:b", "m:c", "m:d"])).await;
     assert_eq!(result.tasks[0].cids, ["m:a", "m:b"]);
     assert_eq!(result.error.unwrap().kind(), Kind::Permission);
+}
+
+#[tokio::test]
+async fn a_lost_answer_concerns_its_own_channels_only() {
+    let missing = || Reply::error(404, 16, "Can't find channel");
+    let server = Scripted::queue([missing(), Reply::silence(), created("t2")]).await;
+    let result = ask(&server.client(), &request(&["m:a", "m:b", "m:c", "m:d"])).await;
+    assert_eq!(result.unanswered, ["m:a", "m:b"]);
+    assert_eq!(result.tasks[0].cids, ["m:c", "m:d"]);
+    assert!(result.error.is_none());
+    assert_eq!(server.requests().len(), 3);
 }
 
 #[tokio::test]

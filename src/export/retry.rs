@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | no connection | no | yes |
 //! | 429, or a 5xx or 408 with Stream's own error body: the API itself says that it did not do it | no | yes |
-//! | the connection broke or timed out after sending, a 5xx or 2xx that is not Stream's | perhaps | queries freely, exports once |
+//! | the connection broke or timed out after sending, a 5xx or 2xx that is not Stream's | perhaps | queries freely, exports never |
 //! | anything else, or `unrecoverable` | no | never |
 
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -133,12 +133,12 @@ mod tests {
     }
 
     #[test]
-    fn an_ambiguous_export_is_repeated_once() {
-        let policy = Policy { max_ambiguous: 1, ..Policy::default() };
-        let once = decide(tried(1, 1), Duration::ZERO, Failure::Ambiguous, &policy, 0.5);
-        assert!(matches!(once, Decision::Wait(_)));
-        assert_eq!(decide(tried(2, 2), Duration::ZERO, Failure::Ambiguous, &policy, 0.5), Decision::GiveUp);
-        assert!(matches!(decide(tried(2, 1), Duration::ZERO, LATER, &policy, 0.5), Decision::Wait(_)));
+    fn ambiguous_failures_have_a_limit_of_their_own() {
+        let exports = Policy { max_ambiguous: 0, ..Policy::default() };
+        assert_eq!(decide(tried(1, 1), Duration::ZERO, Failure::Ambiguous, &exports, 0.5), Decision::GiveUp);
+        assert!(matches!(decide(tried(2, 0), Duration::ZERO, LATER, &exports, 0.5), Decision::Wait(_)));
+        let queries = Policy::default();
+        assert!(matches!(decide(tried(2, 2), Duration::ZERO, Failure::Ambiguous, &queries, 0.5), Decision::Wait(_)));
     }
 
     #[test]

@@ -100,8 +100,38 @@ fn an_export_that_never_ends_is_given_up_in_time() {
 fn a_truncated_file_is_never_taken_for_a_whole_one() {
     let bench = Bench::new(&two_days());
     let lines = vec![simulator::Insertion { at_line: 0, line: simulator::BadLine::TruncatedTail { bytes: 40 } }];
-    bench.simulator.add_fault(Fault::on("ExportChannels", Effect::BadLines { lines }));
-    let ran = bench.sync(RANGE[0], RANGE[1], &["--max-rejected", "0"]);
-    assert_ne!(ran.code, 0, "{ran:#?}");
-    assert_eq!(bench.read().messages.len(), 0);
+    let cut = Fault::on("ExportChannels", Effect::BadLines { lines });
+    bench.simulator.add_fault(cut.clone());
+    let summary = bench.sync(RANGE[0], RANGE[1], &[]).assert_status(0, "committed");
+    assert_eq!(summary["export_tasks"], json!({"adopted": 0, "failed": 1, "requested": 4}), "halves of one of two");
+    bench.assert_exact(RANGE[0], RANGE[1]);
+
+    let bench = Bench::new(&two_days());
+    let poisonous = bench.simulator.truth().messages[0].cid.clone();
+    bench.simulator.add_fault(cut.for_channel(&poisonous).times(0));
+    let ran = bench.sync(RANGE[0], RANGE[1], &[]);
+    assert_eq!(ran.assert_status(69, "partial")["failed_channels"], json!([poisonous]));
+    ran.assert_refused(69, &["ends in the middle of line"]);
+    bench.simulator.clear_faults();
+    bench.sync(RANGE[0], RANGE[1], &[]).assert_status(0, "committed");
+    bench.assert_exact(RANGE[0], RANGE[1]);
+}
+
+#[test]
+fn an_export_request_without_an_answer_is_left_to_the_next_run() {
+    let bench = Bench::new(&two_days());
+    bench.simulator.add_fault(Fault::on("ExportChannels", Effect::LoseAnswer));
+    let ran = bench.sync(RANGE[0], RANGE[1], &[]);
+    ran.assert_refused(75, &["cannot be known", "run the same command again"]);
+    assert_eq!(bench.exports(), 2, "the other request is made and written down");
+    let summary = bench.sync(RANGE[0], RANGE[1], &[]).assert_status(0, "committed");
+    assert_eq!(summary["export_tasks"], json!({"adopted": 1, "failed": 0, "requested": 1}));
+    assert_eq!(bench.exports(), 3);
+    bench.assert_exact(RANGE[0], RANGE[1]).assert_one_file_each(&["messages", "reactions"]);
+
+    let bench = Bench::new(&simulator::Size { channels: 200, days: 1, messages_per_channel_day: 1, ..two_days() });
+    bench.simulator.add_fault(Fault::on("ExportChannels", Effect::LoseAnswer).times(0));
+    let ran = bench.sync(RANGE[0], RANGE[1], &["--max-concurrent-exports", "1"]);
+    ran.assert_refused(75, &["cannot be known"]);
+    assert!(bench.exports() <= 4, "{} requests into the void", bench.exports());
 }

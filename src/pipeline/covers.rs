@@ -1,0 +1,147 @@
+//! The cells of an exported span as they will stand in the log.
+
+use std::collections::{BTreeMap, HashMap};
+
+use jiff::Timestamp;
+
+use super::Pipeline;
+use super::exports::Requests;
+use crate::decode::Tally;
+use crate::error::Result;
+use crate::lake::{CellRecord, Cover, DataFile, Exception, Lists, State};
+use crate::plan::Span;
+use crate::schema::DATASETS;
+use crate::sort::collector::belongs_to_cells;
+use crate::window::Window;
+use crate::write::{Content, Written};
+
+impl Pipeline<'_> {
+    /// The cells as they will stand in the log. Files of cells that came out as they were are thrown away again.
+    pub(super) async fn covers(
+        &self,
+        state: &State,
+        span: &Span,
+        exported_at: Timestamp,
+        requests: &Requests,
+        tally: &Tally,
+        written: Written,
+    ) -> Result<(Vec<Cover>, Vec<DataFile>, Vec<Window>)> {
+        let mut covers = Vec::new();
+        let mut unchanged = Vec::new();
+        for (index, window) in span.cells.iter().enumerate() {
+            let cell = u32::try_from(index).unwrap_or(u32::MAX);
+            let contents: BTreeMap<&str, Content> = DATASETS
+                .iter()
+                .enumerate()
+                .filter(|(dataset, _)| belongs_to_cells(*dataset))
+                .map(|(_, name)| (*name, written.contents.get(&(cell, *name)).copied().unwrap_or_default()))
+                .collect();
+            let keep_files = match &span.only {
+                None => span.replaces && is_unchanged(state, *window, &contents, &written.files, cell),
+                // Nothing new came, so what was written is what was there.
+                Some(_) => tally.messages() == 0,
+            };
+            if keep_files {
+                unchanged.push(*window);
+            }
+            // What is counted by line is known for the span: it stands with its first cell, so that sums are right.
+            let first = index == 0;
+            let count = |number: u64| if first { number } else { 0 };
+            let record = CellRecord {
+                channels_asked: requests.channels,
+                channels_returned: tally.channels_returned.len() as u64,
+                lists: Lists {
+                    missing_channels: requests.missing.iter().cloned().collect(),
+                    failed_channels: requests
+                        .failed
+                        .iter()
+                        .map(|(cid, reason)| Exception { cid: cid.clone(), reason: reason.clone() })
+                        .collect(),
+                    task_ids: requests.task_ids.clone(),
+                },
+                lists_aside: None,
+                lines: if first {
+                    tally.lines.iter().map(|(kind, lines)| ((*kind).to_owned(), *lines)).collect()
+                } else {
+                    BTreeMap::new()
+                },
+                rows: contents.iter().map(|(name, content)| ((*name).to_owned(), content.rows)).collect(),
+                rejected: count(tally.rejected),
+                unclassified: count(tally.unclassified.values().sum()),
+                out_of_window: count(tally.out_of_window),
+                vanished: contents.values().map(|content| content.vanished).sum(),
+                bytes_downloaded: count(requests.bytes),
+                content: contents
+                    .iter()
+                    .map(|(name, content)| ((*name).to_owned(), format!("{:032x}", content.hash)))
+                    .collect(),
+            };
+            let mut cover =
+                Cover { window: *window, exported_at, as_of: None, run_id: self.run_id, keep_files, record };
+            if span.only.is_some()
+                && let Some(filled) = state.covers_in(*window).next()
+            {
+                fill(&mut cover, &filled.cover, self.lake.lists(&filled.cover.record).await?);
+            }
+            covers.push(cover);
+        }
+        let (dropped, add): (Vec<DataFile>, Vec<DataFile>) = written
+            .files
+            .into_iter()
+            .map(|(_, file)| file)
+            .partition(|file| file.cell.is_some_and(|cell| unchanged.contains(&cell)));
+        self.discard(&dropped).await;
+        Ok((covers, add, unchanged))
+    }
+}
+
+/// A cover of a few channels becomes one of the whole cell: what it does not speak of is as it was.
+fn fill(cover: &mut Cover, before: &Cover, lists: Lists) {
+    cover.as_of = Some(before.complete_at());
+    let record = &mut cover.record;
+    record.channels_asked = before.record.channels_asked;
+    record.channels_returned += before.record.channels_returned;
+    record.lists.missing_channels.extend(lists.missing_channels);
+    record.lists.missing_channels.sort_unstable();
+    record.lists.missing_channels.dedup();
+    record.lists.task_ids.extend(lists.task_ids);
+    for (kind, lines) in &before.record.lines {
+        *record.lines.entry(kind.clone()).or_default() += lines;
+    }
+    record.rejected += before.record.rejected;
+    record.unclassified += before.record.unclassified;
+    record.out_of_window += before.record.out_of_window;
+    record.bytes_downloaded += before.record.bytes_downloaded;
+    // The hash of all rows is not known: the next revisit compares with nothing and writes the cell anew.
+    record.content.clear();
+}
+
+/// Whether a cell holds what it held before, in as few files.
+fn is_unchanged(
+    state: &State,
+    window: Window,
+    contents: &BTreeMap<&str, Content>,
+    files: &[(u32, DataFile)],
+    cell: u32,
+) -> bool {
+    let mut before: BTreeMap<&str, u128> = contents.keys().map(|name| (*name, 0)).collect();
+    for covered in state.covers_in(window) {
+        for (name, hash) in &mut before {
+            // The hash is a sum over rows, so that of a day is the sum of those of its hours.
+            let old = covered.cover.record.content.get(*name).and_then(|text| u128::from_str_radix(text, 16).ok());
+            let Some(old) = old else { return false };
+            *hash = hash.wrapping_add(old);
+        }
+    }
+    let same = state.covers_in(window).next().is_some()
+        && state.uncovered(window).is_empty()
+        && contents.iter().all(|(name, content)| content.vanished == 0 && before.get(name) == Some(&content.hash));
+    let mut counts: HashMap<(&str, &str), i64> = HashMap::new();
+    for live in state.files_of(window) {
+        *counts.entry((&live.file.dataset, &live.file.partition)).or_default() += 1;
+    }
+    for (_, file) in files.iter().filter(|(of, _)| *of == cell) {
+        *counts.entry((&file.dataset, &file.partition)).or_default() -= 1;
+    }
+    same && counts.values().all(|more| *more <= 0)
+}

@@ -1,0 +1,373 @@
+//! The exports of one span: every channel asked for once, followed, downloaded and decoded, many side by side.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::Semaphore;
+
+use super::Pipeline;
+use super::file_decoder::{FileDecoder, FileError};
+use crate::decode::{Routes, Tally, Task};
+use crate::error::{Error, Kind, Result};
+use crate::export::{
+    Asked, ChannelRef, Discovery, Download, DownloadError, ExportRequest, ExportTask, TaskError, TaskFile,
+};
+use crate::journal::Record;
+use crate::sort::collector::Collector;
+use crate::window::Window;
+
+/// What is asked for beyond both ends: no document says whether Stream's bounds are inclusive.
+pub(super) const MARGIN: SignedDuration = SignedDuration::from_millis(1);
+
+/// Bytes that are decoded at a time: enough that handing them to another thread costs nothing beside.
+const GATHERED_BYTES: usize = 512 << 10;
+
+/// Requests without an answer before nothing more is asked for: each may be an export that is paid for and never found.
+const MAX_UNANSWERED: usize = 3;
+
+/// What became of the requests of a span.
+#[derive(Clone, Debug, Default)]
+pub struct Requests {
+    /// Channels asked for.
+    pub channels: u64,
+    /// Channels that had messages inside the span, as Stream lists them.
+    pub active_channels: u64,
+    /// Exports that the rows come from or that failed.
+    pub task_ids: Vec<String>,
+    /// Exports that this run asked for.
+    pub requested_tasks: u64,
+    /// Exports that an earlier run had asked for.
+    pub adopted_tasks: u64,
+    /// Exports that Stream failed.
+    pub failed_tasks: u64,
+    /// When the first of the tasks was made.
+    pub exported_at: Option<Timestamp>,
+    /// Channels that Stream does not know.
+    pub missing: BTreeSet<String>,
+    /// Channels whose export failed for good, and why.
+    pub failed: BTreeMap<String, String>,
+    /// Bytes downloaded.
+    pub bytes: u64,
+}
+
+/// What is left to do for some channels.
+enum Job {
+    /// Follow a task that an earlier run has asked for.
+    Adopt(ExportTask),
+    /// Follow a task.
+    Follow(ExportTask),
+    /// Ask for an export.
+    Ask(Vec<String>),
+}
+
+/// Why a task brought nothing.
+enum Unfinished {
+    /// Stream failed it, or its file is not whole: a part of it may succeed.
+    Failed(String),
+    /// Stream does not know it any more, or it hangs.
+    Gone(Error),
+    /// The run cannot go on.
+    Other(Error),
+}
+
+impl From<Error> for Unfinished {
+    fn from(error: Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl From<TaskError> for Unfinished {
+    fn from(error: TaskError) -> Self {
+        match error {
+            TaskError::Failed { .. } => Self::Failed(error.to_string()),
+            // One that an earlier run had begun may hang for ever, so its age is no reason to wait for it for ever.
+            TaskError::Unknown { .. } | TaskError::Overdue { .. } => Self::Gone(error.into()),
+            TaskError::NoUrl { .. } | TaskError::Api(_) => Self::Other(error.into()),
+        }
+    }
+}
+
+impl From<DownloadError> for Unfinished {
+    fn from(error: DownloadError) -> Self {
+        match error {
+            DownloadError::Gone { .. } => Self::Gone(error.into()),
+            error => Self::Other(error.into()),
+        }
+    }
+}
+
+impl From<FileError> for Unfinished {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::Broken(why) => Self::Failed(why),
+            FileError::Other(error) => Self::Other(error),
+        }
+    }
+}
+
+/// What the exports of a span share.
+pub(super) struct Exports<'p> {
+    pipeline: &'p Pipeline<'p>,
+    span: Window,
+    /// What is asked for: the span and a margin.
+    asked: Window,
+    cells: Vec<Window>,
+    /// The number of the span in the journal.
+    number: u32,
+    collector: Arc<Collector>,
+    decoders: Semaphore,
+    requests: Mutex<Requests>,
+    tally: Mutex<Tally>,
+    unanswered: Mutex<Vec<Error>>,
+}
+
+impl<'p> Exports<'p> {
+    /// Nothing is asked for yet. `number` is the span's in the journal.
+    pub(super) fn new(
+        pipeline: &'p Pipeline<'p>,
+        cells: Vec<Window>,
+        span: Window,
+        asked: Window,
+        number: u32,
+    ) -> Self {
+        let settings = pipeline.settings;
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        Self {
+            pipeline,
+            span,
+            asked,
+            cells,
+            number,
+            collector: Arc::new(Collector::new(settings.sort_bytes, settings.temp_dir.as_deref())),
+            decoders: Semaphore::new(cores),
+            requests: Mutex::default(),
+            tally: Mutex::default(),
+            unanswered: Mutex::default(),
+        }
+    }
+
+    /// Brings in every channel once: by what earlier runs have asked for, those that are known, and those that discovery finds.
+    pub(super) async fn bring_in(
+        self,
+        known: BTreeSet<String>,
+        adopted: Vec<ExportTask>,
+        discovers: bool,
+    ) -> Result<(Arc<Collector>, Requests, Tally)> {
+        let Pipeline { client, settings, progress, .. } = self.pipeline;
+        let begun: HashSet<&str> = adopted.iter().flat_map(|task| &task.cids).map(String::as_str).collect();
+        lock(&self.requests).channels += begun.len() as u64;
+        progress.channels(begun.len());
+        let named: Vec<ChannelRef> = known
+            .iter()
+            .filter(|cid| !begun.contains(cid.as_str()))
+            .filter_map(|cid| ChannelRef::from_cid(cid))
+            .collect();
+        let discovery = discovers
+            .then(|| Discovery::new(client, settings.selection.clone(), Some(self.span.since), self.span.until));
+        let discovered = stream::try_unfold(discovery, async |discovery| {
+            let Some(mut discovery) = discovery else { return Ok(None) };
+            let page = discovery.next_page().await?;
+            Ok::<_, Error>(page.map(|page| (stream::iter(page.into_iter().map(Ok)), Some(discovery))))
+        })
+        .try_flatten()
+        .map_ok(|channel: ChannelRef| {
+            let is_active = channel.last_message_at.is_some_and(|at| self.span.contains(at));
+            lock(&self.requests).active_channels += u64::from(is_active);
+            channel
+        })
+        .try_filter(|channel| {
+            std::future::ready(!known.contains(&channel.cid) && !begun.contains(channel.cid.as_str()))
+        });
+        let asked = stream::iter(named.into_iter().map(Ok))
+            .chain(discovered)
+            .try_chunks(settings.channels_per_request)
+            .map_err(|error| error.1)
+            .map_ok(|channels| {
+                lock(&self.requests).channels += channels.len() as u64;
+                progress.channels(channels.len());
+                Job::Ask(channels.into_iter().map(|channel| channel.cid).collect())
+            });
+        stream::iter(adopted.iter().cloned().map(|task| Ok(Job::Adopt(task))))
+            .chain(asked)
+            .map_ok(|job| self.export(job))
+            .try_buffer_unordered(settings.max_concurrent_exports)
+            .try_collect::<()>()
+            .await?;
+        if let Some(error) = lock(&self.unanswered).pop() {
+            return Err(error);
+        }
+        let (requests, tally) = (lock(&self.requests).clone(), std::mem::take(&mut *lock(&self.tally)));
+        Ok((self.collector, requests, tally))
+    }
+
+    /// Brings in the channels of one job. If Stream fails their export, halves are asked for, down to the channel that it fails by;
+    /// if it has forgotten one that an earlier run had asked for, it is asked for anew.
+    async fn export(&self, job: Job) -> Result<()> {
+        let mut jobs = vec![job];
+        while let Some(job) = jobs.pop() {
+            let (task, is_adopted) = match job {
+                Job::Ask(cids) => {
+                    let tasks = self.ask(cids).await?;
+                    jobs.extend(tasks.into_iter().rev().map(Job::Follow));
+                    continue;
+                }
+                // The span cannot be completed now: what is asked for is for the run that comes next.
+                Job::Adopt(_) | Job::Follow(_) if !lock(&self.unanswered).is_empty() => continue,
+                Job::Follow(task) => (task, false),
+                Job::Adopt(task) => {
+                    let channels = task.cids.len();
+                    tracing::info!(task_id = task.task_id, channels, "going on with an earlier run's export");
+                    (task, true)
+                }
+            };
+            let ended = self.follow(&task).await;
+            let mut requests = lock(&self.requests);
+            match ended {
+                Ok(()) => {
+                    requests.adopted_tasks += u64::from(is_adopted);
+                    requests.task_ids.push(task.task_id);
+                }
+                Err(Unfinished::Failed(why)) => {
+                    tracing::warn!(task_id = task.task_id, channels = task.cids.len(), "{why}");
+                    requests.adopted_tasks += u64::from(is_adopted);
+                    requests.failed_tasks += 1;
+                    requests.task_ids.push(task.task_id);
+                    match halves(task.cids) {
+                        Ok(halves) => jobs.extend(halves.map(Job::Ask)),
+                        Err(cids) => requests.failed.extend(cids.into_iter().map(|cid| (cid, why.clone()))),
+                    }
+                }
+                Err(Unfinished::Gone(why)) if is_adopted => {
+                    let why = why.report();
+                    tracing::warn!(task_id = task.task_id, why, "an earlier run's export is gone: asking anew");
+                    jobs.push(Job::Ask(task.cids));
+                }
+                Err(Unfinished::Gone(error) | Unfinished::Other(error)) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks for an export of these channels, which makes one task, or more if channels are missing. Each is written down as soon as
+    /// Stream has answered; a run that is stopped meanwhile waits for that.
+    async fn ask(&self, cids: Vec<String>) -> Result<Vec<ExportTask>> {
+        let Pipeline { client, settings, progress, journal, .. } = self.pipeline;
+        let Window { since, until } = self.asked;
+        let mut asking = client.asking(ExportRequest { cids: cids.clone(), since, until, options: settings.export })?;
+        let (journal, span) = (Arc::clone(journal), self.number);
+        let answering = journal.asking().await;
+        let answered = tokio::spawn(async move {
+            let _answering = answering;
+            journal.write(&Record::Intent { span, cids }).await?;
+            let (mut tasks, mut missing, mut unanswered) = (Vec::new(), Vec::new(), Vec::new());
+            while let Some(asked) = asking.next().await? {
+                match asked {
+                    Asked::Task(task) => {
+                        journal.write(&Record::Task { span, task: task.clone() }).await?;
+                        tasks.push(task);
+                    }
+                    Asked::Missing(cids) => missing.extend(cids),
+                    Asked::Unanswered(cids, error) => {
+                        tracing::warn!(channels = cids.len(), error = error.report(), "left to the next run");
+                        unanswered.push(error);
+                    }
+                }
+            }
+            Ok::<_, Error>((tasks, missing, unanswered))
+        });
+        let (tasks, missing, unanswered) =
+            answered.await.map_err(|error| Error::new(Kind::Internal, "a request died").because(error))??;
+        for task in &tasks {
+            progress.requested();
+            tracing::debug!(task_id = task.task_id, channels = task.cids.len(), window = %self.span, "export requested");
+        }
+        let mut requests = lock(&self.requests);
+        requests.requested_tasks += tasks.len() as u64;
+        requests.missing.extend(missing);
+        drop(requests);
+        let mut lost = lock(&self.unanswered);
+        lost.extend(unanswered);
+        match lost.pop() {
+            Some(error) if lost.len() >= MAX_UNANSWERED => Err(error),
+            Some(error) => {
+                lost.push(error);
+                Ok(tasks)
+            }
+            None => Ok(tasks),
+        }
+    }
+
+    /// Waits for a task and reads its file.
+    async fn follow(&self, task: &ExportTask) -> Result<(), Unfinished> {
+        let Pipeline { client, settings, .. } = self.pipeline;
+        let file = client.wait_for_task(task, settings.task_deadline).await?;
+        self.read(task, file).await
+    }
+
+    /// Downloads and decodes a finished task: as many at a time as there are cores.
+    async fn read(&self, task: &ExportTask, file: TaskFile) -> Result<(), Unfinished> {
+        let _permit = self.decoders.acquire().await.map_err(|_| Error::new(Kind::Internal, "the decoders are gone"))?;
+        let Pipeline { client, settings, progress, cpu, .. } = self.pipeline;
+        let exported_at = file.exported_at;
+        let routes = Routes::new(&self.cells, micros(MARGIN), exported_at, settings.by_channel_type);
+        let asked = Task {
+            task_id: task.task_id.clone(),
+            exported_at,
+            channels: Some(Arc::new(task.cids.iter().cloned().collect())),
+            routes: Arc::new(routes),
+            keep_raw: settings.keep_raw,
+        };
+        let mut decoder = FileDecoder::new(asked, Arc::clone(&self.collector));
+        let mut download = Download::new(client, file);
+        let mut chunks = self.gather(&mut download).await?;
+        while !chunks.is_empty() {
+            let step = cpu.run(move || decoder.push(chunks));
+            let (decoded, gathered) = tokio::join!(step, self.gather(&mut download));
+            (decoder, chunks) = (decoded?, gathered?);
+        }
+        let tally = cpu.run(move || decoder.finish()).await?;
+        let (bytes, messages) = (download.bytes_read(), tally.messages());
+        progress.decoded(messages);
+        tracing::debug!(task_id = task.task_id, bytes, messages, "export decoded");
+        let mut requests = lock(&self.requests);
+        requests.bytes += bytes;
+        requests.exported_at = Some(requests.exported_at.map_or(exported_at, |first| first.min(exported_at)));
+        drop(requests);
+        lock(&self.tally).add(tally);
+        Ok(())
+    }
+
+    /// The next bytes of a file; nothing at its end.
+    async fn gather(&self, download: &mut Download) -> Result<Vec<Bytes>, DownloadError> {
+        let mut chunks = Vec::new();
+        let mut bytes = 0;
+        while bytes < GATHERED_BYTES
+            && let Some(chunk) = download.next().await?
+        {
+            self.pipeline.progress.downloaded(chunk.len());
+            bytes += chunk.len();
+            chunks.push(chunk);
+        }
+        Ok(chunks)
+    }
+}
+
+/// Two parts of a request, or the one channel that it was for.
+fn halves(mut cids: Vec<String>) -> Result<impl Iterator<Item = Vec<String>>, Vec<String>> {
+    if cids.len() < 2 {
+        return Err(cids);
+    }
+    let right = cids.split_off(cids.len() / 2);
+    Ok([right, cids].into_iter())
+}
+
+fn micros(duration: SignedDuration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,228 @@
+//! One span from Stream to staged files, top to bottom:
+//!
+//! ```text
+//! discover channels -> ask for exports -> follow tasks -> download -> decode -> sort -> write -> propose a commit
+//! ```
+//! Exports run side by side; as many downloads at a time as there are cores are decoded, each while its next bytes arrive.
+//! Nothing is visible to anybody until the proposal is committed.
+
+mod covers;
+mod exports;
+mod file_decoder;
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+pub use self::exports::Requests;
+use self::exports::{Exports, MARGIN};
+use crate::cpu::Cpu;
+use crate::decode::Tally;
+use crate::error::{Error, Kind, Result};
+use crate::export::Client;
+use crate::journal::{Begun, Journal, Record, SpanRecord, adoptable};
+use crate::lake::{DataFile, Lake, Mode, Proposal, State};
+use crate::plan::Span;
+use crate::progress::Progress;
+use crate::schema::DATASETS;
+use crate::settings::Settings;
+use crate::sort::collector::Collector;
+use crate::window::Window;
+use crate::write::old_files::OldFiles;
+use crate::write::{Vanishing, Writer, Written};
+
+/// What every span of a run needs.
+pub struct Pipeline<'a> {
+    /// Stream.
+    pub client: &'a Client,
+    /// Where it goes.
+    pub lake: &'a Lake,
+    /// What was asked for.
+    pub settings: &'a Settings,
+    /// This run.
+    pub run_id: Uuid,
+    /// What it asks for, for whoever comes after it.
+    pub journal: &'a Arc<Journal>,
+    /// What runs before it have asked for.
+    pub begun: &'a [Begun],
+    /// Who watches.
+    pub progress: &'a Progress,
+    /// Where rows are decoded, sorted and encoded.
+    pub cpu: Cpu,
+}
+
+/// A span, exported and staged.
+pub struct Exported {
+    /// What to commit.
+    pub proposal: Proposal,
+    /// Cells that came out as they were and keep their files.
+    pub unchanged: Vec<Window>,
+    /// What the lines were.
+    pub tally: Tally,
+    /// What was asked and what came back.
+    pub requests: Requests,
+}
+
+impl Pipeline<'_> {
+    /// Exports a span and stages its files.
+    pub async fn export(&self, state: &State, span: &Span, origin: Option<Timestamp>) -> Result<Exported> {
+        let window = span.window();
+        let begun_at = self.client.stream_now().unwrap_or_else(crate::clock::now);
+        let read_at = state.next();
+        let (old, held) = self.old_files(state, span).await?;
+        let known = match &span.only {
+            Some(channels) => channels.clone(),
+            None if span.replaces => self.known_channels(state, window, &held).await?,
+            None => BTreeSet::new(),
+        };
+        let record = SpanRecord {
+            begun_at,
+            cells: span.cells.clone(),
+            asked: Window {
+                since: window.since.saturating_sub(MARGIN).unwrap_or(window.since),
+                until: window.until.saturating_add(MARGIN).unwrap_or(window.until),
+            },
+            replaces: span.replaces,
+            options: self.settings.export,
+        };
+        let mut adopted = adoptable(self.begun, &record, span.fresh_since);
+        if let Some(only) = &span.only {
+            adopted.retain(|task| task.cids.iter().all(|cid| only.contains(cid)));
+        }
+        let asked = record.asked;
+        let number = self.journal.write(&Record::Span(record)).await?;
+        let exports = Exports::new(self, span.cells.clone(), window, asked, number);
+        let (collector, requests, tally) = exports.bring_in(known, adopted, span.only.is_none()).await?;
+        self.check(window, &requests, &tally)?;
+        let exported_at = requests.exported_at.unwrap_or(begun_at);
+        let vanishing = Vanishing {
+            removes: self.settings.removes_vanished,
+            at: exported_at,
+            carried: carried_channels(span, held, &requests),
+            cut_reactions: tally.cut_reactions.clone(),
+        };
+        let written = self.write(&span.cells, collector, old, vanishing).await?;
+        let (covers, add, unchanged) = self.covers(state, span, exported_at, &requests, &tally, written).await?;
+        let mode = if span.replaces { Mode::Replace { read_at } } else { Mode::Extend };
+        let proposal = Proposal { commit_id: Uuid::now_v7(), mode, covers, add, origin };
+        Ok(Exported { proposal, unchanged, tally, requests })
+    }
+
+    /// What a replaced span holds now, and the channels that have messages in it.
+    async fn old_files(&self, state: &State, span: &Span) -> Result<(OldFiles, BTreeSet<String>)> {
+        if !span.replaces {
+            return Ok(Default::default());
+        }
+        let old = OldFiles::fetch(self.lake, state, span.window(), self.settings.temp_dir.as_deref()).await?;
+        let with_channels = || {
+            let held = old.cids()?;
+            Ok::<_, Error>((old, held))
+        };
+        self.cpu.run(with_channels).await
+    }
+
+    /// The channels that a replaced span holds rows of, or should: discovery does not list those that have gone silent.
+    async fn known_channels(&self, state: &State, window: Window, held: &BTreeSet<String>) -> Result<BTreeSet<String>> {
+        let mut cids = held.clone();
+        for covered in state.covers_in(window) {
+            let lists = self.lake.lists(&covered.cover.record).await?;
+            cids.extend(lists.missing_channels);
+            cids.extend(lists.failed_channels.into_iter().map(|exception| exception.cid));
+        }
+        Ok(cids)
+    }
+
+    /// Refuses what must not become a commit.
+    fn check(&self, span: Window, requests: &Requests, tally: &Tally) -> Result<()> {
+        if tally.out_of_window > 0 && tally.out_of_window == tally.out_of_window_updated_inside {
+            let message = format!(
+                "Stream filters exports by `updated_at`: {} messages created outside of {span} came, all of them updated inside",
+                tally.out_of_window
+            );
+            return Err(Error::new(Kind::Data, message)
+                .hint("nothing was committed: cells by creation time cannot be filled this way; please report it"));
+        }
+        let unclassified: u64 = tally.unclassified.values().sum();
+        let kinds = || tally.unclassified.keys().cloned().collect::<Vec<_>>().join("`, `");
+        let suspicious = requests.active_channels > 0 || unclassified > 0;
+        if requests.channels > 0 && tally.messages() == 0 && suspicious && !self.settings.accept_empty {
+            let message = if unclassified > 0 {
+                format!(
+                    "the format of the exports is not recognised: no messages, but {unclassified} lines of kind `{}`",
+                    kinds()
+                )
+            } else {
+                format!("{} channels had messages in {span}, but their exports hold none", requests.active_channels)
+            };
+            return Err(Error::new(Kind::Data, message).hint(
+                "nothing was committed; if the messages are really gone (truncated, deleted), run again with --accept-empty, \
+                 which looks at the same exports; --replace asks for new ones",
+            ));
+        }
+        let lines = tally.lines.values().sum::<u64>() + tally.rejected;
+        if !self.settings.allows_rejects(tally.rejected, lines) {
+            let reasons: Vec<_> = tally.reasons.iter().map(|(reason, lines)| format!("{lines} {reason}")).collect();
+            let first = tally.first_reject.as_deref().unwrap_or("none");
+            let message = format!(
+                "{} of {lines} lines of {span} do not fit ({}); the first is {first}",
+                tally.rejected,
+                reasons.join(", ")
+            );
+            return Err(Error::new(Kind::Data, message).hint(
+                "nothing was committed; to keep them in quarantine and commit the rest, run again with a higher \
+                     --max-rejected, which looks at the same exports; --replace asks for new ones",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Sorts and stages the rows of all datasets.
+    async fn write(
+        &self,
+        cells: &[Window],
+        collector: Arc<Collector>,
+        old: OldFiles,
+        vanishing: Vanishing,
+    ) -> Result<Written> {
+        self.progress.writing();
+        let writer = Writer {
+            lake: self.lake.clone(),
+            run_id: self.run_id,
+            cells: cells.to_vec(),
+            vanishing: Arc::new(vanishing),
+            options: self.settings.file.clone(),
+            cpu: self.cpu,
+        };
+        let (collector_of_old, cells) = (Arc::clone(&collector), cells.to_vec());
+        self.cpu.run(move || old.push_into(&collector_of_old, &cells)).await?;
+        let mut written = Written::default();
+        for dataset in 0..DATASETS.len() {
+            let collector = Arc::clone(&collector);
+            let Some(rows) = self.cpu.run(move || collector.take(dataset)).await? else { continue };
+            if let Err(error) = writer.write(dataset, rows, &mut written).await {
+                self.discard(written.files.iter().map(|(_, file)| file)).await;
+                return Err(error);
+            }
+        }
+        Ok(written)
+    }
+
+    /// Deletes staged files that nobody will commit. Failing that, they are garbage that no reader sees.
+    pub async fn discard(&self, files: impl IntoIterator<Item = &DataFile>) {
+        use object_store::ObjectStoreExt;
+        for file in files {
+            if let Err(error) = self.lake.store().delete(&file.staged_key().path()).await {
+                tracing::debug!(%error, "a staged file is left behind");
+            }
+        }
+    }
+}
+
+/// The channels whose old rows stay as they are: those that could not be exported, or were not asked for.
+fn carried_channels(span: &Span, held: BTreeSet<String>, requests: &Requests) -> HashSet<String> {
+    let absent = requests.missing.iter().chain(requests.failed.keys()).cloned();
+    let others = held.into_iter().filter(|cid| span.only.as_ref().is_some_and(|only| !only.contains(cid)));
+    absent.chain(others).collect()
+}

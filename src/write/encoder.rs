@@ -1,0 +1,106 @@
+//! The sorted rows of one dataset into the bytes of its files, step by step and without IO.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::file_cutter::{FileCutter, Piece};
+use super::parquet_file::{FileOptions, FileSummary, ParquetFile};
+use super::vanishing::Vanishing;
+use super::{Content, file_options};
+use crate::error::Result;
+use crate::schema::{self, Schema};
+use crate::sort::SortedBatches;
+use crate::sort::hidden::visible;
+
+/// What there is to do next, in this order for each file.
+pub(super) enum Output {
+    /// A file begins.
+    Begin {
+        /// Its place among the span's cells.
+        cell: u32,
+        /// Its partition.
+        partition: String,
+    },
+    /// Its next bytes.
+    Bytes(Bytes),
+    /// It is complete.
+    End(FileSummary),
+}
+
+/// The file being encoded.
+struct Open {
+    cell: u32,
+    partition: String,
+    file: ParquetFile,
+}
+
+/// Encodes a dataset. It owns all that it needs, so that each step may be done by another thread.
+pub(super) struct Encoder {
+    schema: &'static Schema,
+    options: FileOptions,
+    pieces: FileCutter<SortedBatches>,
+    vanishing: Arc<Vanishing>,
+    open: Option<Open>,
+    /// What each cell holds, as far as it was written.
+    pub(super) contents: BTreeMap<u32, Content>,
+}
+
+impl Encoder {
+    /// For the dataset at this place in [`schema::DATASETS`].
+    pub(super) fn new(dataset: usize, rows: SortedBatches, options: &FileOptions, vanishing: Arc<Vanishing>) -> Self {
+        let schema = &schema::all()[dataset];
+        let options = file_options(schema, options);
+        Self { schema, options, pieces: FileCutter::new(rows), vanishing, open: None, contents: BTreeMap::new() }
+    }
+
+    /// Encodes until there is something to do; nothing when all is done.
+    pub(super) fn step(mut self) -> Result<(Self, Vec<Output>)> {
+        let mut outputs = Vec::new();
+        while outputs.is_empty() {
+            let Some(piece) = self.pieces.next().transpose()? else {
+                if let Some(open) = self.open.take() {
+                    close(open, &mut outputs)?;
+                }
+                break;
+            };
+            self.encode(piece, &mut outputs)?;
+        }
+        Ok((self, outputs))
+    }
+
+    fn encode(&mut self, piece: Piece, outputs: &mut Vec<Output>) -> Result<()> {
+        let Piece { cell, partition, batch } = piece;
+        let content = self.contents.entry(cell).or_default();
+        let batch = self.vanishing.settle(batch, content)?;
+        if batch.num_rows() == 0 {
+            return Ok(());
+        }
+        content.rows += batch.num_rows() as u64;
+        let goes_on = |open: &Open| open.cell == cell && open.partition == partition && !open.file.is_full();
+        if !self.open.as_ref().is_some_and(goes_on) {
+            if let Some(open) = self.open.take() {
+                close(open, outputs)?;
+            }
+            outputs.push(Output::Begin { cell, partition: partition.clone() });
+            self.open = Some(Open { cell, partition, file: ParquetFile::create(self.schema.arrow(), &self.options)? });
+        }
+        if let Some(open) = &mut self.open {
+            open.file.write(&visible(&batch))?;
+            take_encoded(&mut open.file, outputs);
+        }
+        Ok(())
+    }
+}
+
+fn take_encoded(file: &mut ParquetFile, outputs: &mut Vec<Output>) {
+    let bytes = file.take_encoded();
+    outputs.extend((!bytes.is_empty()).then_some(Output::Bytes(bytes)));
+}
+
+fn close(open: Open, outputs: &mut Vec<Output>) -> Result<()> {
+    let (tail, summary) = open.file.finish()?;
+    outputs.extend([Output::Bytes(tail), Output::End(summary)]);
+    Ok(())
+}
