@@ -10,6 +10,10 @@ pub const OFFSET_VARIABLE: &str = "CHATLAKE_CLOCK_OFFSET_SECONDS";
 
 /// The local time.
 pub fn now() -> Timestamp {
+    #[cfg(test)]
+    if let Some(now) = simulated::now() {
+        return now;
+    }
     let offset = SignedDuration::from_secs(offset().load(Ordering::Relaxed));
     Timestamp::now().saturating_add(offset).unwrap_or(Timestamp::MAX)
 }
@@ -25,4 +29,27 @@ fn offset() -> &'static AtomicI64 {
         let seconds = std::env::var(OFFSET_VARIABLE).ok().and_then(|text| text.parse().ok());
         AtomicI64::new(seconds.unwrap_or(0))
     })
+}
+
+/// The virtual time of the history that this thread simulates.
+#[cfg(test)]
+pub(crate) mod simulated {
+    use std::cell::Cell;
+
+    use jiff::Timestamp;
+    use tokio::time::Instant;
+
+    thread_local! {
+        static BEGUN: Cell<Option<(Timestamp, Instant)>> = const { Cell::new(None) };
+    }
+
+    /// Begins a history at this time, or ends it.
+    pub(crate) fn set(begun_at: Option<Timestamp>) {
+        BEGUN.set(begun_at.map(|at| (at, Instant::now())));
+    }
+
+    pub(super) fn now() -> Option<Timestamp> {
+        let (begun_at, begun) = BEGUN.get()?;
+        begun_at.saturating_add(begun.elapsed()).ok()
+    }
 }

@@ -29,3 +29,7 @@ pub mod error;
 pub mod progress;
 pub mod settings;
 pub mod summary;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod simulation;

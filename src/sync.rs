@@ -57,11 +57,19 @@ impl<'a> Run<'a> {
         Self { client, lake, settings, progress, summary, journal, cpu: Cpu::Threads, begun: Vec::new(), error: None }
     }
 
+    /// The same, with everything on the thread that asks.
+    #[cfg(test)]
+    pub(crate) fn inline(mut self) -> Self {
+        self.cpu = Cpu::Inline;
+        self
+    }
+
     /// Does the job, or as much of it as is done when `stop` says why to stop. The summary tells what was done, whether or not there
     /// is an error.
     pub async fn execute(mut self, job: Job, stop: impl Future<Output = Error>) -> (Summary, Option<Error>) {
         let begun = Instant::now();
         let result = tokio::select! {
+            biased;
             result = self.job(job) => result,
             error = stop => {
                 self.journal.quiet(LONGEST_STOP).await;

@@ -34,6 +34,7 @@ mod object;
 mod payload;
 mod seed;
 mod server;
+mod service;
 mod simulator;
 pub mod switches;
 mod task;
@@ -50,6 +51,7 @@ pub use entity::{
 pub use fault::{Effect, Fault};
 pub use file::{BadLine, Insertion};
 pub use seed::Size;
+pub use service::{Served, Service};
 pub use simulator::{Config, Simulator};
 pub use switches::Switches;
 pub use truth::{TrueMessage, TrueReaction, Truth, TruthOptions};

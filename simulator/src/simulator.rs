@@ -2,20 +2,17 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::ops::Deref;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
-use crate::app::{App, State};
-use crate::calls::Call;
 use crate::clock::Clock;
-use crate::fault::Fault;
 use crate::seed::Size;
 use crate::server;
+use crate::service::Service;
 use crate::switches::Switches;
-use crate::truth::{self, Truth, TruthOptions};
 use crate::world::World;
 
 /// How a simulator starts.
@@ -48,10 +45,11 @@ impl Default for Config {
     }
 }
 
-/// A running simulator, stopped when dropped. It has a thread of its own, so a test may block or pause its own runtime.
+/// A running simulator, stopped when dropped. It has a thread of its own, so a test may block or pause its own runtime. What can
+/// be looked at and changed is its [`Service`]'s.
 #[derive(Debug)]
 pub struct Simulator {
-    app: Arc<App>,
+    service: Service,
     address: SocketAddr,
     stop: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
@@ -63,11 +61,10 @@ impl Simulator {
         let listener = TcpListener::bind(config.listen)?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
-        let state = State::new(config.world, config.switches, config.clock);
-        let app = Arc::new(App::new(config.key, config.secret, state));
+        let service = Service::new(config);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = watch::channel(false);
-        let served = Arc::clone(&app);
+        let served = Arc::clone(&service.app);
         let thread = std::thread::Builder::new().name("simulator".into()).spawn(move || {
             runtime.block_on(async {
                 match tokio::net::TcpListener::from_std(listener) {
@@ -76,22 +73,12 @@ impl Simulator {
                 }
             });
         })?;
-        Ok(Self { app, address, stop, thread: Some(thread) })
+        Ok(Self { service, address, stop, thread: Some(thread) })
     }
 
     /// What goes into `STREAM_BASE_URL`.
     pub fn base_url(&self) -> String {
         format!("http://{}", self.address)
-    }
-
-    /// What goes into `STREAM_API_KEY`.
-    pub fn key(&self) -> &str {
-        &self.app.key
-    }
-
-    /// What goes into `STREAM_API_SECRET`.
-    pub fn secret(&self) -> &str {
-        &self.app.secret
     }
 
     /// The environment of a client.
@@ -103,92 +90,17 @@ impl Simulator {
         ]
     }
 
-    /// Looks at the world or changes it; no call is answered meanwhile.
-    pub fn world<T>(&self, with: impl FnOnce(&mut World) -> T) -> T {
-        with(&mut self.app.state().world)
-    }
-
-    /// The switches in force.
-    pub fn switches(&self) -> Switches {
-        self.app.state().switches.clone()
-    }
-
-    /// Sets all switches. Tasks that exist keep theirs for the content of their files.
-    pub fn set_switches(&self, switches: Switches) {
-        self.app.state().set_switches(switches);
-    }
-
-    /// Changes some switches.
-    pub fn change_switches(&self, change: impl FnOnce(&mut Switches)) {
-        let mut state = self.app.state();
-        let mut switches = state.switches.clone();
-        change(&mut switches);
-        state.set_switches(switches);
-    }
-
-    /// The calls so far, oldest first.
-    pub fn calls(&self) -> Vec<Call> {
-        self.app.state().calls.iter().cloned().collect()
-    }
-
-    /// The calls of one endpoint, by its operation name.
-    pub fn calls_of(&self, endpoint: &str) -> Vec<Call> {
-        self.app.state().calls.iter().filter(|call| call.endpoint == endpoint).cloned().collect()
-    }
-
-    /// Forgets the calls so far.
-    pub fn clear_calls(&self) {
-        self.app.state().calls.clear();
-    }
-
-    /// What a complete lake holds, without truncated messages and deleted channels.
-    pub fn truth(&self) -> Truth {
-        self.truth_with(TruthOptions::default())
-    }
-
-    /// What a complete lake holds under these options.
-    pub fn truth_with(&self, options: TruthOptions) -> Truth {
-        truth::of(&self.app.state().world, options)
-    }
-
-    /// The simulator's time.
-    pub fn now(&self) -> Timestamp {
-        self.app.state().clock.now()
-    }
-
-    /// Moves the simulator's time.
-    pub fn advance_clock(&self, by: SignedDuration) {
-        self.app.state().clock.advance(by);
-    }
-
-    /// Replaces the simulator's clock.
-    pub fn set_clock(&self, clock: Clock) {
-        self.app.state().clock = clock;
-    }
-
-    /// Lets all tasks that exist reach their end by the next status call.
-    pub fn complete_tasks(&self) {
-        self.app.state().tasks.complete_all();
-    }
-
-    /// Lets something go wrong.
-    pub fn add_fault(&self, fault: Fault) {
-        self.app.state().faults.push(fault);
-    }
-
-    /// The faults that have not happened yet, or not often enough.
-    pub fn faults(&self) -> Vec<Fault> {
-        self.app.state().faults.clone()
-    }
-
-    /// Lets nothing go wrong any more.
-    pub fn clear_faults(&self) {
-        self.app.state().faults.clear();
-    }
-
     /// Stops and closes all connections. Dropping does the same.
     pub fn stop(self) {
         drop(self);
+    }
+}
+
+impl Deref for Simulator {
+    type Target = Service;
+
+    fn deref(&self) -> &Service {
+        &self.service
     }
 }
 

@@ -8,6 +8,8 @@ use uuid::Uuid;
 use super::entry::{Action, Cover, DataFile, Removed};
 use super::state::{Covered, State};
 use crate::error::{Error, Kind, Result};
+#[cfg(test)]
+use crate::simulation::planted::{self, Bug};
 use crate::window::Window;
 
 /// What a run wants to commit.
@@ -132,23 +134,32 @@ fn stand(state: &State, mode: Mode, cover: &Cover) -> Result<Standing> {
             return Err(Error::new(Kind::Temporary, format!("another run has covered part of `{window}` meanwhile"))
                 .hint("run the same command again: only what is left is exported"));
         }
+        #[cfg(test)]
+        Mode::Replace { .. } if planted::is(Bug::OlderReplacesNewer) => return Ok(Standing::Stands),
         Mode::Replace { read_at } => read_at,
     };
-    if let Some(cut) = old.iter().find(|covered| !window.covers(&covered.cover.window)) {
-        let message =
-            format!("`{window}` is part of the cell `{}`, which can only be replaced whole", cut.cover.window);
-        return Err(Error::new(Kind::Usage, message).hint("widen the range to whole cells"));
-    }
-    if let Some(newer) =
-        old.iter().filter(|covered| covered.cover.exported_at >= cover.exported_at).map(|c| c.entry).max()
-    {
+    if let Some(newer) = old.iter().filter(|covered| !is_older(&covered.cover, cover)).map(|c| c.entry).max() {
         return Ok(Standing::Stale(newer));
     }
     if last >= read_at {
         return Err(Error::new(Kind::Temporary, format!("another run has replaced `{window}` meanwhile"))
             .hint("run the same command again"));
     }
+    if let Some(cut) = old.iter().find(|covered| !window.covers(&covered.cover.window)) {
+        let message =
+            format!("`{window}` is part of the cell `{}`, which can only be replaced whole", cut.cover.window);
+        return Err(Error::new(Kind::Usage, message).hint("widen the range to whole cells"));
+    }
     Ok(Standing::Stands)
+}
+
+/// Whether an export may take another's place: only one that Stream began later.
+pub(super) fn is_older(old: &Cover, new: &Cover) -> bool {
+    #[cfg(test)]
+    if planted::is(Bug::OlderReplacesNewer) {
+        return true;
+    }
+    old.exported_at < new.exported_at
 }
 
 /// A proposal that contradicts itself is a bug of whoever made it: better found here than in the log.

@@ -11,6 +11,8 @@ use super::log::Put;
 use super::state::{Pending, State};
 use super::store::store_error;
 use crate::error::{Error, Kind, Result};
+#[cfg(test)]
+use crate::simulation::planted::{self, Bug};
 
 /// Files that are moved or looked for at once.
 const AT_ONCE: usize = 16;
@@ -52,6 +54,10 @@ impl Lake {
     }
 
     async fn settle_entry(&self, pending: &Pending) -> Result<Settled> {
+        #[cfg(test)]
+        if planted::is(Bug::DeleteBeforeRename) {
+            self.delete(pending.removed.iter().map(|live| live.file.key().path()).collect()).await?;
+        }
         let mut moves = futures::stream::iter(pending.added.clone())
             .map(|file| async move { self.move_file(&file).await })
             .buffer_unordered(AT_ONCE);

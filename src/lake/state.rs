@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::entry::{Action, Cover, DataFile, Entry, Void};
+use super::proposal::is_older;
 use crate::window::Window;
 
 /// The fold of the log up to an entry.
@@ -260,7 +261,7 @@ impl State {
             if !window.covers(&old.cover.window) {
                 return Err(format!("`{window}` cuts through `{}`", old.cover.window));
             }
-            if old.cover.exported_at >= cover.exported_at {
+            if !is_older(&old.cover, cover) {
                 return Err(format!("`{window}` was exported later by entry {}", old.entry));
             }
             replaces = true;

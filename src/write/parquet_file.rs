@@ -24,8 +24,6 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::error::{Error, Kind};
 use crate::sort::batch::{conform, split};
 
-/// Rows of a row group, at most: bounds what a bloom filter is sized for while it is filled.
-const MAX_ROW_GROUP_ROWS: usize = 1 << 19;
 /// Bytes handed to the encoder at a time: pages are closed between such pieces, so this bounds a page of long texts.
 const WRITE_BYTES: usize = 4 << 20;
 /// Longest prefix of a text that serves as a bound in statistics.
@@ -69,6 +67,8 @@ pub struct FileOptions {
     pub target_file_bytes: u64,
     /// Unencoded size at which a row group ends: about the memory that a file takes, at most.
     pub row_group_bytes: usize,
+    /// Rows of a row group, at most: what a bloom filter is sized for while it is filled.
+    pub row_group_rows: usize,
     /// The order of the rows, which must be ascending with nulls first.
     pub sorting_columns: Vec<String>,
     /// Columns with bloom filters.
@@ -91,6 +91,7 @@ impl Default for FileOptions {
             compression: Compression::ZSTD(ZstdLevel::default()),
             target_file_bytes: 256 << 20,
             row_group_bytes: 64 << 20,
+            row_group_rows: 1 << 19,
             sorting_columns: Vec::new(),
             bloom_columns: Vec::new(),
             stats_columns: Vec::new(),
@@ -125,6 +126,7 @@ pub struct ParquetFile {
     schema: SchemaRef,
     target_file_bytes: u64,
     row_group_bytes: usize,
+    row_group_rows: usize,
     /// Unencoded bytes of the row group being filled.
     group_bytes: usize,
     time_column: Option<usize>,
@@ -148,6 +150,7 @@ impl ParquetFile {
             schema,
             target_file_bytes: options.target_file_bytes,
             row_group_bytes: options.row_group_bytes,
+            row_group_rows: options.row_group_rows,
             group_bytes: 0,
             time_column,
             hash: Xxh3::new(),
@@ -171,7 +174,7 @@ impl ParquetFile {
 
     fn encode(&mut self, batch: &RecordBatch) -> Result<(), FileError> {
         let batch = conform(batch.clone(), &self.schema).map_err(FileError::Schema)?;
-        for (piece, bytes) in split(&batch, MAX_ROW_GROUP_ROWS, WRITE_BYTES.min(self.row_group_bytes)) {
+        for (piece, bytes) in split(&batch, self.row_group_rows, WRITE_BYTES.min(self.row_group_bytes)) {
             if self.group_bytes > 0 && self.group_bytes + bytes > self.row_group_bytes {
                 self.end_row_group()?;
             }
@@ -253,7 +256,7 @@ fn properties(schema: &SchemaDescriptor, options: &FileOptions) -> Result<Writer
         // Readers parse "<application> version <version>" and distrust the statistics of a file where they cannot.
         .set_created_by(concat!("chatlake version ", env!("CARGO_PKG_VERSION")).to_owned())
         .set_compression(options.compression)
-        .set_max_row_group_row_count(Some(MAX_ROW_GROUP_ROWS))
+        .set_max_row_group_row_count(Some(options.row_group_rows))
         .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_statistics_truncate_length(Some(STATISTICS_BYTES))
         .set_column_index_truncate_length(Some(STATISTICS_BYTES))
@@ -268,7 +271,7 @@ fn properties(schema: &SchemaDescriptor, options: &FileOptions) -> Result<Writer
         if bloom.contains(root) {
             // Sized for a full row group while it is filled; the encoder then folds it to what the values need.
             builder = builder
-                .set_column_bloom_filter_max_ndv(path.clone(), MAX_ROW_GROUP_ROWS as u64)
+                .set_column_bloom_filter_max_ndv(path.clone(), options.row_group_rows as u64)
                 .set_column_bloom_filter_fpp(path.clone(), BLOOM_FALSE_POSITIVES);
         }
         if is_timestamp(leaf) {
