@@ -144,7 +144,9 @@ impl<'a> Run<'a> {
         self.begin().await?;
         for span in rules.resume(spans, &self.begun) {
             self.settle(span.window().until).await?;
-            self.span(state, &span, None).await?;
+            for span in self.still_missing(state, span).await? {
+                self.span(state, &span, None).await?;
+            }
         }
         if !self.settings.replace && has_exceptions {
             let cells = rules.exceptions(state, Some(range), None).cloned().collect();
@@ -164,8 +166,10 @@ impl<'a> Run<'a> {
         let spans = self.settings.rules.due(state, self.settings.start, now);
         // What is already covered from `start` on needs no export, but the origin is fixed with the first commit.
         for span in self.settings.rules.resume(spans, &self.begun) {
-            let origin = origin.filter(|_| state.origin().is_none());
-            self.span(state, &span, origin).await?;
+            for span in self.still_missing(state, span).await? {
+                let origin = origin.filter(|_| state.origin().is_none());
+                self.span(state, &span, origin).await?;
+            }
         }
         self.revisits(state, Some(now)).await
     }
@@ -180,11 +184,30 @@ impl<'a> Run<'a> {
         };
         let rules = &self.settings.rules;
         for span in rules.revisits(state, now) {
-            self.span(state, &span, None).await?;
+            self.lake.refresh(state).await?;
+            let is_due = |old: &Covered| old.cover.complete_at() < span.fresh_since;
+            if state.covers_in(span.window()).any(is_due) {
+                self.span(state, &span, None).await?;
+            }
         }
         let cells = rules.exceptions(state, None, Some(now)).cloned().collect();
         self.fill(state, cells).await?;
         self.forget(state).await
+    }
+
+    /// What is left of a span by the log as it is now: while this run waited, others may have brought in some of it.
+    async fn still_missing(&mut self, state: &mut State, span: Span) -> Result<Vec<Span>> {
+        self.lake.refresh(state).await?;
+        let window = span.window();
+        if span.replaces || state.covers_in(window).next().is_none() {
+            return Ok(vec![span]);
+        }
+        for covered in state.covers_in(window) {
+            let Covered { cover, entry, .. } = covered;
+            tracing::info!(entry, window = %cover.window, "another run was faster");
+            self.summary.cells.push(cell(&cover.window, CellStatus::AlreadyCommitted, &cover.record.rows));
+        }
+        Ok(self.settings.rules.missing(state, window))
     }
 
     /// Asks again for the channels that Stream could not export before. All other rows stay as they are.

@@ -41,6 +41,10 @@ use self::store::store_error;
 pub use self::store::{Env, process_env};
 use crate::error::{Error, Kind, Result};
 
+/// What to do about a data file that is gone or damaged.
+pub(crate) const REPAIR: &str = "restore it from a version or a backup; or export its cell again with `chatlake sync --replace`, which \
+                                 keeps nothing of it that Stream does not deliver any more";
+
 /// A lake on object storage.
 #[derive(Clone, Debug)]
 pub struct Lake {
@@ -115,7 +119,6 @@ impl Lake {
             return Err(Error::new(Kind::Temporary, format!("another run has replaced `{}` meanwhile", file.key()))
                 .hint("run the same command again"));
         }
-        Err(Error::new(Kind::Data, format!("`{}` is gone, and the log says it is live", file.key()))
-            .hint("restore it from a version or a backup, or export its cell again with --replace"))
+        Err(Error::new(Kind::Data, format!("`{}` is gone, and the log says it is live", file.key())).hint(REPAIR))
     }
 }

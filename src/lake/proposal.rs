@@ -125,8 +125,12 @@ pub(crate) fn rebase(state: &State, proposal: &Proposal) -> Result<Rebased> {
 fn stand(state: &State, mode: Mode, cover: &Cover) -> Result<Standing> {
     let window = cover.window;
     let old: Vec<&Covered> = state.covers_in(window).collect();
+    let meanwhile = |what: &str| {
+        Err(Error::new(Kind::Temporary, format!("{what} `{window}` meanwhile")).hint("run the same command again"))
+    };
     let Some(last) = old.iter().map(|covered| covered.entry).max() else {
-        return Ok(Standing::Stands);
+        // Its files were lost before they were settled, so there is nothing to keep.
+        return if cover.keep_files { meanwhile("the entry was undone that covered") } else { Ok(Standing::Stands) };
     };
     let read_at = match mode {
         Mode::Extend if state.uncovered(window).is_empty() => return Ok(Standing::Covered(last)),
@@ -142,8 +146,7 @@ fn stand(state: &State, mode: Mode, cover: &Cover) -> Result<Standing> {
         return Ok(Standing::Stale(newer));
     }
     if last >= read_at {
-        return Err(Error::new(Kind::Temporary, format!("another run has replaced `{window}` meanwhile"))
-            .hint("run the same command again"));
+        return meanwhile("another run has replaced");
     }
     if let Some(cut) = old.iter().find(|covered| !window.covers(&covered.cover.window)) {
         let message =

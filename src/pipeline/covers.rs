@@ -37,6 +37,7 @@ impl Pipeline<'_> {
                 .map(|(_, name)| (*name, written.contents.get(&(cell, *name)).copied().unwrap_or_default()))
                 .collect();
             let keep_files = match &span.only {
+                None if written.damaged.contains(window) => false,
                 None => span.replaces && is_unchanged(state, *window, &contents, &written.files, cell),
                 // Nothing new came, so what was written is what was there.
                 Some(_) => tally.messages() == 0,

@@ -115,7 +115,8 @@ impl Pipeline<'_> {
         if !span.replaces {
             return Ok(Default::default());
         }
-        let old = OldFiles::fetch(self.lake, state, span.window(), self.settings.temp_dir.as_deref()).await?;
+        let Settings { temp_dir, replace, .. } = self.settings;
+        let old = OldFiles::fetch(self.lake, state, span.window(), temp_dir.as_deref(), *replace).await?;
         let with_channels = || {
             let held = old.cids()?;
             Ok::<_, Error>((old, held))
@@ -148,7 +149,9 @@ impl Pipeline<'_> {
         let kinds = || tally.unclassified.keys().cloned().collect::<Vec<_>>().join("`, `");
         // Once messages were recognised the format is known: a quiet hour whose only message was deleted is no reason to stop.
         let knows_format = state.covers().any(|covered| covered.cover.record.rows.get("messages") > Some(&0));
-        let suspicious = requests.active_channels > 0 && !knows_format || unclassified > 0;
+        // Nor can exports that failed be held against the format.
+        let is_silent = requests.active_channels > 0 && requests.failed.is_empty() && !knows_format;
+        let suspicious = is_silent || unclassified > 0;
         if requests.channels > 0 && tally.messages() == 0 && suspicious && !self.settings.accept_empty {
             let message = if unclassified > 0 {
                 format!(
@@ -197,9 +200,10 @@ impl Pipeline<'_> {
             options: self.settings.file.clone(),
             cpu: self.cpu,
         };
+        let damaged = cells.iter().copied().filter(|cell| old.is_damaged(*cell)).collect();
+        let mut written = Written { damaged, ..Written::default() };
         let (collector_of_old, cells) = (Arc::clone(&collector), cells.to_vec());
         self.cpu.run(move || old.push_into(&collector_of_old, &cells)).await?;
-        let mut written = Written::default();
         for dataset in 0..DATASETS.len() {
             let collector = Arc::clone(&collector);
             let Some(rows) = self.cpu.run(move || collector.take(dataset)).await? else { continue };

@@ -73,6 +73,10 @@ fn every_history_ends_with_an_exact_lake() {
     let begun = std::time::Instant::now();
     let (failure, outcome) = first_failure(seeds.clone(), None);
     if let Some((seed, error)) = failure {
+        if from_env("SEED").is_some() {
+            let trace = History::make(seed, None).trace;
+            println!("{}", trace.join("\n"));
+        }
         panic!("SEED={seed}: {error}");
     }
     let count = seeds.end - seeds.start;

@@ -50,6 +50,8 @@ pub struct Writer {
 pub struct Written {
     /// Staged files, each with its place in [`Writer::cells`].
     pub files: Vec<(u32, DataFile)>,
+    /// Cells of which an old file was damaged: what is written is all that there is.
+    pub damaged: Vec<Window>,
     /// What each cell holds now, by cell and dataset.
     pub contents: BTreeMap<(u32, &'static str), Content>,
 }

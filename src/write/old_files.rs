@@ -10,10 +10,11 @@ use arrow::array::{ArrayRef, AsArray, FixedSizeBinaryArray, RecordBatch, StringA
 use futures::TryStreamExt;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use xxhash_rust::xxh3::Xxh3;
 
 use crate::decode::hidden_schema;
 use crate::error::{Error, Kind, Result};
-use crate::lake::{DataFile, Lake, State};
+use crate::lake::{self, DataFile, Lake, State};
 use crate::schema::{self, DATASETS};
 use crate::sort::collector::Collector;
 use crate::window::Window;
@@ -26,34 +27,37 @@ const BATCH_BYTES: usize = 2 << 20;
 #[derive(Default)]
 pub struct OldFiles {
     files: Vec<(DataFile, File)>,
+    /// The cells of files that were left out.
+    damaged: Vec<Window>,
 }
 
 impl OldFiles {
-    /// Copies the files of `window` to the temporary directory, one at a time.
-    pub async fn fetch(lake: &Lake, state: &State, window: Window, temp_dir: Option<&Path>) -> Result<Self> {
-        let mut files = Vec::new();
+    /// Copies the files of `window` to the temporary directory, one at a time. A file that is gone or damaged is an error, or, with
+    /// `without_damaged`, left out: its rows that Stream does not deliver any more are lost.
+    pub async fn fetch(
+        lake: &Lake,
+        state: &State,
+        window: Window,
+        temp_dir: Option<&Path>,
+        without_damaged: bool,
+    ) -> Result<Self> {
+        let mut old = Self::default();
         for live in state.files_of(window) {
-            let full = |error: std::io::Error| {
-                Error::new(Kind::Temporary, "cannot copy a file of the lake to the temporary directory")
-                    .because(error)
-                    .hint("free some space, or name a roomier directory with --temp-dir, and run again")
-            };
-            let mut copy = match temp_dir {
-                Some(folder) => tempfile::tempfile_in(folder),
-                None => tempfile::tempfile(),
+            match copy(lake, &live.file, temp_dir).await {
+                Ok(copy) => old.files.push((live.file.clone(), copy)),
+                Err(error) if error.kind() == Kind::Data && without_damaged => {
+                    tracing::error!(error = error.report(), "replaced without what a damaged file held");
+                    old.damaged.extend(live.file.cell);
+                }
+                Err(error) => return Err(error),
             }
-            .map_err(full)?;
-            let mut chunks = lake.read(&live.file).await?.into_stream();
-            while let Some(chunk) = chunks.try_next().await.map_err(|error| {
-                Error::new(Kind::Temporary, "cannot read a file of the lake")
-                    .because(error)
-                    .hint("run the same command again")
-            })? {
-                copy.write_all(&chunk).map_err(full)?;
-            }
-            files.push((live.file.clone(), copy));
         }
-        Ok(Self { files })
+        Ok(old)
+    }
+
+    /// Whether files of this cell, or of a part of it, were left out.
+    pub fn is_damaged(&self, cell: Window) -> bool {
+        self.damaged.iter().any(|damaged| cell.covers(damaged))
     }
 
     /// The channels that have messages in them.
@@ -108,6 +112,32 @@ impl OldFiles {
         }
         Ok(())
     }
+}
+
+/// A local copy of a live file, bit for bit what was committed.
+async fn copy(lake: &Lake, file: &DataFile, temp_dir: Option<&Path>) -> Result<File> {
+    let full = |error: std::io::Error| {
+        Error::new(Kind::Temporary, "cannot copy a file of the lake to the temporary directory")
+            .because(error)
+            .hint("free some space, or name a roomier directory with --temp-dir, and run again")
+    };
+    let mut copy = temp_dir.map_or_else(tempfile::tempfile, tempfile::tempfile_in).map_err(full)?;
+    let mut hash = Xxh3::new();
+    let mut chunks = lake.read(file).await?.into_stream();
+    while let Some(chunk) = chunks.try_next().await.map_err(|error| {
+        Error::new(Kind::Temporary, "cannot read a file of the lake").because(error).hint("run the same command again")
+    })? {
+        hash.update(&chunk);
+        copy.write_all(&chunk).map_err(full)?;
+    }
+    if format!("{:016x}", hash.digest()) != file.xxh3 {
+        return Err(Error::new(
+            Kind::Data,
+            format!("`{}` is not what was committed: its checksum differs", file.key()),
+        )
+        .hint(lake::REPAIR));
+    }
+    Ok(copy)
 }
 
 /// The batch with hidden columns that let every new row win.

@@ -89,6 +89,18 @@ fn one_channel_that_stream_cannot_export_does_not_hold_up_the_others() {
 }
 
 #[test]
+fn when_stream_fails_every_export_the_cells_are_all_exceptions_and_filled_later() {
+    let bench = Bench::new(&two_days());
+    let effect = Effect::FailTask { description: "export failed: internal".into() };
+    bench.simulator.add_fault(Fault::on("ExportChannels", effect).times(0));
+    let summary = bench.sync(RANGE[0], RANGE[1], &[]).assert_status(69, "partial");
+    assert_eq!(summary["failed_channels"].as_array().unwrap().len(), 42, "all but the deleted and the empty one");
+    bench.simulator.clear_faults();
+    bench.sync(RANGE[0], RANGE[1], &[]).assert_status(0, "committed");
+    bench.assert_exact(RANGE[0], RANGE[1]).assert_one_file_each(&["messages", "reactions"]);
+}
+
+#[test]
 fn an_export_that_never_ends_is_given_up_in_time() {
     let bench = Bench::new(&two_days());
     bench.simulator.add_fault(Fault::on("ExportChannels", Effect::StuckTask).times(0));

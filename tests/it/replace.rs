@@ -242,3 +242,34 @@ fn snapshots_are_added_and_never_replaced() {
     }
     assert_eq!(second.rows["messages"], first.rows["messages"]);
 }
+
+#[test]
+fn a_file_that_is_gone_or_damaged_stops_a_revisit_and_is_made_good_by_a_replacement() {
+    let mut bench = Bench::new(&two_days());
+    bench.set_time(at("2026-01-07T00:10:00Z"));
+    bench.sync("2026-01-05", "2026-01-07", &[]).assert_status(0, "committed");
+    // As long as an entry is the last, a file of it that is gone means that it was never settled.
+    bench.sync("2026-01-01", "2026-01-02", &[]).assert_status(0, "committed");
+    bench.set_time(at("2026-01-09T00:10:00Z"));
+    for damage in [|path: &std::path::Path| std::fs::remove_file(path).unwrap(), flip_a_byte] {
+        let folder = std::path::Path::new(&bench.lake).join("messages/event_date=2026-01-06");
+        let path = walk(&folder).remove(0);
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        damage(&path);
+        let ran = bench.run(&["revisit", "--json", "--revisit", "1h,4d"]);
+        ran.assert_refused(65, &[&name, "chatlake sync --replace"]);
+        let ran = bench.sync("2026-01-05", "2026-01-07", &["--replace"]);
+        ran.assert_status(0, "committed");
+        assert!(ran.stderr.contains(&name), "{}", ran.stderr);
+        bench.assert_exact("2026-01-05", "2026-01-07").assert_one_file_each(&["messages", "reactions"]);
+        bench.sync("2026-01-02", "2026-01-03", &[]);
+        bench.set_time(at("2026-01-11T00:10:00Z"));
+    }
+}
+
+fn flip_a_byte(path: &std::path::Path) {
+    let mut bytes = std::fs::read(path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(path, bytes).unwrap();
+}
