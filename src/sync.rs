@@ -125,7 +125,7 @@ impl<'a> Run<'a> {
     /// An explicit range: what of it is not covered, or all of it again.
     async fn range(&mut self, state: &mut State, range: Window) -> Result<()> {
         let rules = &self.settings.rules;
-        let now = self.client.stream_now().unwrap_or_else(crate::clock::now);
+        let now = self.now();
         let spans =
             if self.settings.replace { rules.replacement(state, range, now) } else { rules.missing(state, range) };
         if !self.settings.replace {
@@ -195,12 +195,22 @@ impl<'a> Run<'a> {
         self.forget(state).await
     }
 
+    /// Stream's time, as far as it is known.
+    fn now(&self) -> Timestamp {
+        self.client.stream_now().unwrap_or_else(crate::clock::now)
+    }
+
     /// What is left of a span by the log as it is now: while this run waited, others may have brought in some of it.
     async fn still_missing(&mut self, state: &mut State, span: Span) -> Result<Vec<Span>> {
         self.lake.refresh(state).await?;
         let window = span.window();
-        if span.replaces || state.covers_in(window).next().is_none() {
+        let fits =
+            |covered: &Covered| span.replaces && span.cells.iter().any(|cell| cell.covers(&covered.cover.window));
+        if state.covers_in(window).all(fits) {
             return Ok(vec![span]);
+        }
+        if span.replaces {
+            return Ok(self.settings.rules.replacement(state, window, self.now()));
         }
         for covered in state.covers_in(window) {
             let Covered { cover, entry, .. } = covered;
@@ -215,6 +225,10 @@ impl<'a> Run<'a> {
         for covered in cells {
             // A channel that has failed just now is left to the next run.
             if self.summary.cells.iter().any(|cell| cell.since == covered.cover.window.since && is_done(cell)) {
+                continue;
+            }
+            self.lake.refresh(state).await?;
+            if !state.covers_in(covered.cover.window).any(|now| now.commit_id == covered.commit_id) {
                 continue;
             }
             let failed = self.lake.lists(&covered.cover.record).await?.failed_channels;
@@ -269,7 +283,7 @@ impl<'a> Run<'a> {
     /// Waits until `until` is old enough.
     async fn settle(&self, until: Timestamp) -> Result<()> {
         loop {
-            let now = self.client.stream_now().unwrap_or_else(crate::clock::now);
+            let now = self.now();
             let left = until.duration_since(self.settings.rules.settled_at(now));
             if left <= SignedDuration::ZERO {
                 return Ok(());
