@@ -18,6 +18,9 @@ fn help() {
     assert_snapshot!("help", printed(&["--help"]));
     assert_snapshot!("help_sync", printed(&["sync", "--help"]));
     assert_snapshot!("help_revisit", printed(&["revisit", "--help"]));
+    for command in ["status", "files", "verify", "gc"] {
+        assert_snapshot!(format!("help_{command}"), printed(&[command, "--help"]));
+    }
     assert_snapshot!("help_schema", printed(&["schema", "--help"]));
     assert_snapshot!("help_demo", printed(&["demo", "--help"]));
 }
