@@ -178,6 +178,9 @@ fn show_schema(args: &SchemaArgs) -> Result<ExitCode> {
 
 /// Results go to stdout, and to nothing else. A closed pipe is a reader that has seen enough.
 fn print(text: &str) -> Result<ExitCode> {
+    if text.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
     match writeln!(std::io::stdout(), "{}", text.trim_end()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(Error::new(Kind::Temporary, "cannot print the result").because(error))

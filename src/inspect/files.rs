@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use object_store::path::Path;
 use serde::Serialize;
 
-use super::{AT_ONCE, ROUNDS, find, objects, too_busy};
+use super::{AT_ONCE, ROUNDS, expired, find, objects, too_busy};
 use crate::error::{Error, Kind, Result};
 use crate::lake::{DataFile, Key, Lake, State};
 use crate::schema::DATASETS;
@@ -99,7 +99,9 @@ async fn locate(lake: &Lake, state: &State, filter: &Filter) -> Result<Result<Ve
         .buffered(AT_ONCE)
         .try_collect()
         .await?;
-    let located = located.into_iter().map(|(file, found)| match found {
+    let expired = expired(state, located.iter().map(|(file, found)| (file, found.is_some())));
+    let located = located.iter().filter(|(file, _)| !expired.contains(file.id.as_str())).cloned();
+    let located = located.map(|(file, found)| match found {
         Some((key, bytes)) if bytes == file.bytes => Ok(Located { file, key }),
         _ => Err(file.key()),
     });

@@ -11,6 +11,8 @@ pub mod verify;
 mod verify_log;
 mod verify_rows;
 
+use std::collections::{HashMap, HashSet};
+
 use futures::TryStreamExt;
 use jiff::Timestamp;
 use object_store::path::Path;
@@ -87,6 +89,20 @@ pub(crate) async fn find(lake: &Lake, file: &DataFile) -> Result<Option<(Key, u6
         }
     }
     Ok(None)
+}
+
+/// The files that somebody's retention has taken away, by id: snapshots and rejects belong to no cell, and their partitions may
+/// be dropped, but only whole. Takes every file of a partition, and whether it is there.
+pub(crate) fn expired<'a>(state: &State, files: impl Iterator<Item = (&'a DataFile, bool)>) -> HashSet<&'a str> {
+    let unsettled: HashSet<&str> =
+        state.pending().into_iter().flat_map(|pending| &pending.added).map(|file| file.id.as_str()).collect();
+    let mut partitions: HashMap<(&str, &str), (bool, Vec<&str>)> = HashMap::new();
+    for (file, is_there) in files.filter(|(file, _)| file.cell.is_none()) {
+        let (any, ids) = partitions.entry((&file.dataset, &file.partition)).or_default();
+        *any |= is_there || unsettled.contains(file.id.as_str());
+        ids.push(&file.id);
+    }
+    partitions.into_values().filter(|(any, _)| !any).flat_map(|(_, ids)| ids).collect()
 }
 
 pub(crate) fn too_busy() -> Error {

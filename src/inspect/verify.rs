@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::against_stream::{self, Sample, StreamReport};
 use super::verify_rows::{self, Rows};
-use super::{AT_ONCE, Object, ROUNDS, find, no_lake, objects, too_busy, verify_log};
+use super::{AT_ONCE, Object, ROUNDS, expired, find, no_lake, objects, too_busy, verify_log};
 use crate::error::{Error, Kind, Result};
 use crate::lake::store::store_error;
 use crate::lake::{DataFile, Identity, Key, Lake, State};
@@ -79,6 +79,8 @@ pub struct Report {
     pub rows: u64,
     /// Their size, by the log.
     pub bytes: u64,
+    /// Files of snapshots and rejects whose partitions were dropped.
+    pub expired_files: u64,
     /// What reading the rows showed.
     pub deep: Option<Rows>,
     /// What the comparison with Stream showed.
@@ -107,14 +109,16 @@ pub async fn verify(lake: &Lake, deep: bool, sample: Option<&Sample<'_>>, temp: 
         files: 0,
         rows: 0,
         bytes: 0,
+        expired_files: 0,
         deep: None,
         against_stream: None,
         differences: Vec::new(),
         more_differences: 0,
     };
     if let Some(mut state) = log.state {
-        let (differences, bad) = objects_against(lake, &mut state).await?;
+        let Compared { differences, bad, expired } = objects_against(lake, &mut state).await?;
         found.extend(differences);
+        report.expired_files = expired;
         coverage(&state, &mut found);
         records(&state, &mut found);
         lists(lake, &log.lists, &mut found).await?;
@@ -152,9 +156,18 @@ async fn identity(lake: &Lake, found: &mut Differences) -> Result<Option<Identit
     }
 }
 
+/// What a listing comes to.
+struct Compared {
+    differences: Differences,
+    /// Live files, by id, that cannot be read any further.
+    bad: HashSet<String>,
+    /// How many of them were dropped with their partitions.
+    expired: u64,
+}
+
 /// Every object against the log, and the files that are not there whole. What looks wrong is looked at again when the log has
 /// grown meanwhile: `state` is then as new.
-async fn objects_against(lake: &Lake, state: &mut State) -> Result<(Differences, HashSet<String>)> {
+async fn objects_against(lake: &Lake, state: &mut State) -> Result<Compared> {
     for _ in 0..ROUNDS {
         let listed = objects(lake, None).await?;
         let mut staged = HashMap::new();
@@ -163,25 +176,21 @@ async fn objects_against(lake: &Lake, state: &mut State) -> Result<(Differences,
                 staged.insert(file.id.clone(), (key, bytes));
             }
         }
-        let (differences, bad) = compare(&listed, state, &staged);
-        if differences.total == 0 {
-            return Ok((differences, bad));
+        let compared = compare(&listed, state, &staged);
+        if compared.differences.total == 0 {
+            return Ok(compared);
         }
         let next = state.next();
         lake.refresh(state).await?;
         if state.next() == next {
-            return Ok((differences, bad));
+            return Ok(compared);
         }
     }
     Err(too_busy())
 }
 
 /// The objects of a lake against its state. Pure. `unsettled` says where files of the last entry are.
-fn compare(
-    listed: &[Object],
-    state: &State,
-    unsettled: &HashMap<String, (Key, u64)>,
-) -> (Differences, HashSet<String>) {
+fn compare(listed: &[Object], state: &State, unsettled: &HashMap<String, (Key, u64)>) -> Compared {
     let mut found = Differences::default();
     let mut bad = HashSet::new();
     let live: HashMap<Path, &DataFile> = state.files().map(|live| (live.file.key().path(), &live.file)).collect();
@@ -219,7 +228,11 @@ fn compare(
             (None, _) => foreign(object, &folders, &mut found),
         }
     }
+    let expired = expired(state, state.files().map(|live| (&live.file, seen.contains(live.file.id.as_str()))));
     for live in state.files().filter(|live| !seen.contains(live.file.id.as_str())) {
+        if expired.contains(live.file.id.as_str()) {
+            continue;
+        }
         match unsettled.get(&live.file.id) {
             Some((key, bytes)) => size(&live.file, key, *bytes, &mut found),
             None => {
@@ -234,7 +247,7 @@ fn compare(
             .filter(|id| !seen.contains(id.as_str()) && !unsettled.contains_key(*id))
             .cloned(),
     );
-    (found, bad)
+    Compared { differences: found, bad, expired: expired.len() as u64 }
 }
 
 /// An object that is none of chatlake's, where only chatlake's may be.
@@ -286,10 +299,7 @@ fn records(state: &State, found: &mut Differences) {
             let there = rows.get(&(window, dataset)).copied().unwrap_or(0);
             if said != there {
                 let what = format!("says {said} rows of {dataset} in `{window}`, its files have {there}");
-                let next = format!(
-                    "export the cell again: chatlake sync --replace --since {} --until {}",
-                    window.since, window.until
-                );
+                let next = "keep `_chatlake/log/` and the files of the cell as they are and report this";
                 found.add(Key::Entry(covered.entry), what, next);
             }
         }
@@ -407,6 +417,9 @@ impl Report {
             self.rows,
             bytes(self.bytes)
         );
+        if self.expired_files > 0 {
+            let _ = writeln!(text, "  {} files of dropped snapshot_date partitions", self.expired_files);
+        }
         if let Some(deep) = &self.deep {
             let _ = writeln!(text, "  read: {} files, {} rows, {}", deep.files, deep.rows, bytes(deep.bytes));
         }

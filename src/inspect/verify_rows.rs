@@ -94,7 +94,7 @@ pub(super) async fn check(
         }
         let group = group.ok_or_else(died)?;
         for (key, what) in blocking(move || group.finish()).await? {
-            let next = "keep the file and report this; export its cell again with `chatlake sync --replace`";
+            let next = "keep a copy of the file and report this; restore it from a version or a backup of the bucket";
             found.add(key, what, next);
         }
     }
