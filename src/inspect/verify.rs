@@ -30,6 +30,16 @@ const MAX_FOOTER_BYTES: usize = 64 << 20;
 
 pub(super) const RESTORE: &str = "restore it from a version or a backup of the bucket";
 
+/// What to do about a file that is lost or damaged.
+pub(super) fn repair(file: &DataFile) -> String {
+    match file.cell {
+        None => RESTORE.to_owned(),
+        Some(Window { since, until }) => {
+            format!("{RESTORE}; failing that: chatlake sync --replace --since {since} --until {until}")
+        }
+    }
+}
+
 /// Something that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Difference {
@@ -200,12 +210,14 @@ fn compare(listed: &[Object], state: &State, unsettled: &HashMap<String, (Key, u
         .flat_map(|pending| pending.removed.iter().map(|live| &live.file).chain(&pending.discarded))
         .map(|file| file.key().path())
         .collect();
+    let last: HashSet<&str> =
+        state.pending().into_iter().flat_map(|pending| &pending.added).map(|file| file.id.as_str()).collect();
     let mut folders: HashSet<Path> = DATASETS.iter().map(|dataset| Key::folder(dataset)).collect();
     folders.extend(state.files().map(|live| Key::folder(&live.file.dataset)));
     let mut seen: HashSet<&str> = HashSet::new();
     let mut size = |file: &DataFile, key: &Key, bytes: u64, found: &mut Differences| {
         if bytes != file.bytes {
-            found.add(key, format!("has {bytes} bytes, the log says {}", file.bytes), RESTORE);
+            found.add(key, format!("has {bytes} bytes, the log says {}", file.bytes), repair(file));
             bad.insert(file.id.clone());
         }
     };
@@ -235,8 +247,14 @@ fn compare(listed: &[Object], state: &State, unsettled: &HashMap<String, (Key, u
         }
         match unsettled.get(&live.file.id) {
             Some((key, bytes)) => size(&live.file, key, *bytes, &mut found),
+            None if last.contains(live.file.id.as_str()) => {
+                let next = format!(
+                    "{RESTORE}; failing that, the next commit undoes the entry and its cells are exported again"
+                );
+                found.add(live.file.key(), "is gone, and its entry is not known to be settled", next);
+            }
             None => {
-                found.add(live.file.key(), "is gone, and the log says it is live", RESTORE);
+                found.add(live.file.key(), "is gone, and the log says it is live", repair(&live.file));
             }
         }
     }
@@ -334,10 +352,12 @@ async fn footers(lake: &Lake, files: Vec<DataFile>, found: &mut Differences) -> 
     for (file, footer) in checked {
         match footer {
             Footer::Rows(key, rows) if rows == file.rows => good.push((file, key)),
-            Footer::Rows(key, rows) => found.add(key, format!("has {rows} rows, the log says {}", file.rows), RESTORE),
-            Footer::Damaged(key, what) => found.add(key, what, RESTORE),
+            Footer::Rows(key, rows) => {
+                found.add(key, format!("has {rows} rows, the log says {}", file.rows), repair(&file));
+            }
+            Footer::Damaged(key, what) => found.add(key, what, repair(&file)),
             Footer::Gone if is_live(lake, &file).await? => {
-                found.add(file.key(), "is gone, and the log says it is live", RESTORE);
+                found.add(file.key(), "is gone, and the log says it is live", repair(&file));
             }
             Footer::Gone => {}
         }

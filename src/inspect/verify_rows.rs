@@ -19,7 +19,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde::Serialize;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::verify::{Differences, RESTORE, is_live};
+use super::verify::{Differences, is_live, repair};
 use crate::error::{Error, Kind, Result};
 use crate::lake::layout::{QUARANTINE, partition};
 use crate::lake::store::store_error;
@@ -70,7 +70,7 @@ pub(super) async fn check(
         for (file, key) in files {
             let Some((copy, xxh3)) = fetch(lake, file, key, temp).await? else {
                 if is_live(lake, file).await? {
-                    found.add(file.key(), "is gone, and the log says it is live", RESTORE);
+                    found.add(file.key(), "is gone, and the log says it is live", repair(file));
                 }
                 continue;
             };
@@ -80,7 +80,7 @@ pub(super) async fn check(
                 found.add(
                     key,
                     format!("is not what was written: its XXH3 is {xxh3}, the log says {}", file.xxh3),
-                    RESTORE,
+                    repair(file),
                 );
                 continue;
             }

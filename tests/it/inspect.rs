@@ -423,6 +423,36 @@ fn damage_of_the_log_is_found_and_named() {
     bench.run(&["status", "--lake", &folder]).assert_refused(65, &["_chatlake/lake.json", "restore it"]);
 }
 
+#[test]
+fn a_lost_or_damaged_file_is_repaired_by_replacing_its_day() {
+    let bench = lake();
+    let repairs: [fn(&Path); 4] = [
+        |file| fs::remove_file(file).unwrap(),
+        |file| fs::write(file, "cut").unwrap(),
+        |file| {
+            let mut bytes = fs::read(file).unwrap();
+            let middle = bytes.len() / 3;
+            bytes[middle] ^= 1;
+            fs::write(file, bytes).unwrap();
+        },
+        |file| fs::remove_dir_all(file.parent().unwrap()).unwrap(),
+    ];
+    for damage in repairs {
+        // Not the day of the last entry, which another run would undo.
+        let file = data_files(Path::new(&bench.lake), "messages").remove(0);
+        bench.sync("2026-01-06", "2026-01-07", &["--replace"]).assert_status(0, "committed");
+        damage(&file);
+        let report = json_of(&bench.run(&["verify", "--json", "--deep"]), 65);
+        let next = report["differences"][0]["next"].as_str().unwrap();
+        let command = next.split_once("chatlake ").unwrap().1;
+        let ran = bench.run(&[&command.split(' ').collect::<Vec<_>>()[..], &["--json"]].concat());
+        ran.assert_status(0, "committed");
+        assert!(ran.stderr.contains("replaced without what a damaged file held"), "{ran:#?}");
+        json_of(&bench.run(&["verify", "--json", "--deep", "--against-stream", "50"]), 0);
+        bench.assert_exact(RANGE[0], RANGE[1]);
+    }
+}
+
 /// Writes a file of the lake anew with other rows, and makes the log agree.
 fn rewrite(lake: &Path, file: &Path, rows: impl FnOnce(&RecordBatch) -> Vec<u32>) {
     let builder = ParquetRecordBatchReaderBuilder::try_new(fs::File::open(file).unwrap()).unwrap();
