@@ -1,11 +1,14 @@
 //! What can be typed, and what it comes to: flags and `CHATLAKE_*` variables into [`Settings`].
 
+mod inspect;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::{SignedDuration, Timestamp};
 use parquet::basic::{Compression, ZstdLevel};
 
+pub use self::inspect::{FilesArgs, GcArgs, LakeArg, RateArg, StatusArgs, StreamArg, TempArg, VerifyArgs};
 use crate::error::{Error, Kind, Result};
 use crate::export::{ChannelRef, ExportOptions, ExportVersion, MAX_CHANNELS, Selection};
 use crate::plan::Rules;
@@ -48,6 +51,19 @@ pub enum Command {
     ///
     /// For schedulers that run `sync --since --until` every hour: run this beside it once a day.
     Revisit(Box<Options>),
+    /// Show what a lake covers and lacks, and what is under way
+    Status(StatusArgs),
+    /// List the data files that are live by the log, each where it can be read now
+    Files(FilesArgs),
+    /// Compare a lake with its log, on demand row by row and with Stream
+    ///
+    /// Ends with 65 if anything differs, and names the objects and what to do.
+    Verify(VerifyArgs),
+    /// Delete what nothing refers to; shows it first
+    ///
+    /// Files of runs that died, files that the log does not know, old snapshots and journals. What the log refers to, and whatever a
+    /// run that is at work may still need, is never touched.
+    Gc(GcArgs),
     /// Show what analysts may rely on: datasets, columns, types, meaning
     Schema(SchemaArgs),
     /// Make a small lake from a simulated chat, and show what to do with it
@@ -115,15 +131,15 @@ pub struct Sync {
 /// What `sync` and `revisit` have in common.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// Where the lake is: s3://bucket/prefix, file:///folder or a path
-    #[arg(long, value_name = "URL", env = "CHATLAKE_LAKE")]
-    pub lake: Option<String>,
+    /// Which lake.
+    #[command(flatten)]
+    pub lake: LakeArg,
     /// Show what would be exported, with requests and time, and do nothing
     #[arg(long)]
     pub plan: bool,
-    /// Where Stream's API is
-    #[arg(long, value_name = "URL", env = "STREAM_BASE_URL", default_value = crate::export::DEFAULT_BASE_URL)]
-    pub base_url: String,
+    /// Which Stream.
+    #[command(flatten)]
+    pub stream: StreamArg,
 
     /// Cell of the lake: 1d or a divisor of a day
     #[arg(long, value_name = "DURATION", env = "CHATLAKE_WINDOW", default_value = "1d", value_parser = parse_duration, help_heading = "Time")]
@@ -220,18 +236,18 @@ pub struct Options {
         help_heading = "Limits"
     )]
     pub max_concurrent_exports: usize,
-    /// Share of the app's rate limits to use
-    #[arg(long, value_name = "0..1", env = "CHATLAKE_RATE_SHARE", default_value_t = 0.5, help_heading = "Limits")]
-    pub rate_share: f64,
+    /// How much of it.
+    #[command(flatten)]
+    pub rate: RateArg,
     /// How long Stream may work on one export
     #[arg(long, value_name = "DURATION", env = "CHATLAKE_TASK_DEADLINE", default_value = "24h", value_parser = parse_duration, help_heading = "Limits")]
     pub task_deadline: SignedDuration,
     /// Memory for sorting, writing and uploading
     #[arg(long, value_name = "BYTES", env = "CHATLAKE_MEMORY_LIMIT", default_value = "256MiB", value_parser = parse_bytes, help_heading = "Limits")]
     pub memory_limit: u64,
-    /// Where to spill what does not fit [default: the system's]
-    #[arg(long, value_name = "FOLDER", env = "CHATLAKE_TEMP_DIR", help_heading = "Limits")]
-    pub temp_dir: Option<PathBuf>,
+    /// Where there is room.
+    #[command(flatten)]
+    pub temp: TempArg,
     /// Lines that may go to quarantine before a span is refused [default: 10, or 0.1% if that is more]
     #[arg(long, value_name = "N", env = "CHATLAKE_MAX_REJECTED", help_heading = "Limits")]
     pub max_rejected: Option<u64>,
@@ -363,23 +379,12 @@ impl Sync {
 }
 
 impl Options {
-    /// Where the lake is.
-    pub fn lake(&self) -> Result<&str> {
-        let lake = self.lake.as_deref().filter(|lake| !lake.is_empty());
-        lake.ok_or_else(|| {
-            usage("no lake is named")
-                .hint("set CHATLAKE_LAKE or --lake to s3://bucket/prefix, file:///folder or a path")
-        })
-    }
-
     /// The settings that these flags come to.
     pub fn settings(&self) -> Result<Settings> {
         let grid = Grid::new(self.window).map_err(|error| usage(error.to_string()))?;
         within("--channels-per-request", self.channels_per_request, 1, MAX_CHANNELS)?;
         within("--max-concurrent-exports", self.max_concurrent_exports, 1, 64)?;
-        if !(self.rate_share > 0.0 && self.rate_share <= 1.0) {
-            return Err(usage(format!("--rate-share is {}, not more than 0 and at most 1", self.rate_share)));
-        }
+        self.rate.rate_share()?;
         if self.memory_limit < 64 << 20 {
             return Err(usage(format!("--memory-limit is {} bytes: at least 64MiB are needed", self.memory_limit)));
         }
@@ -407,7 +412,7 @@ impl Options {
                 ..FileOptions::default()
             },
             sort_bytes: sort_bytes(memory),
-            temp_dir: self.temp_dir.clone(),
+            temp_dir: self.temp.temp_dir.clone(),
             max_rejected: self.max_rejected,
             keep_raw: self.keep_raw,
             accept_empty: self.accept_empty,

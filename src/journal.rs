@@ -21,7 +21,7 @@ use uuid::Uuid;
 use crate::error::{Error, Kind, Result};
 use crate::export::{ExportOptions, ExportTask};
 use crate::lake::store::store_error;
-use crate::lake::{Key, Lake};
+use crate::lake::{Key, Lake, State};
 use crate::window::Window;
 
 /// Records that are read at once.
@@ -181,6 +181,15 @@ pub async fn forget(lake: &Lake, run_id: Uuid) -> Result<()> {
 }
 
 impl Begun {
+    /// Whether nobody needs it any more: every cell is covered, or, when it was to replace, was exported later.
+    pub fn is_over(&self, state: &State) -> bool {
+        let SpanRecord { begun_at, cells, replaces, .. } = &self.span;
+        cells.iter().all(|cell| {
+            let covered = state.uncovered(*cell).is_empty();
+            covered && (!replaces || state.covers_in(*cell).all(|old| old.cover.exported_at >= *begun_at))
+        })
+    }
+
     /// Whether what this span asked for may still be used instead of asking again for these cells. Old exports never replace
     /// newer ones: a replacement takes only what was asked for at `fresh_since` or later.
     pub fn serves(&self, wanted: &SpanRecord, fresh_since: Timestamp) -> bool {

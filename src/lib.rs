@@ -9,7 +9,9 @@
 
 pub mod decode;
 pub mod export;
+pub mod gc;
 pub mod gunzip;
+pub mod inspect;
 pub mod journal;
 pub mod lake;
 pub mod ndjson;

@@ -4,14 +4,18 @@ use std::io::{IsTerminal, Write};
 use std::pin::pin;
 use std::process::ExitCode;
 
-use chatlake::cli::{Cli, Command, DemoArgs, LogFormat, Manners, Options, ProgressMode, SchemaArgs};
+use chatlake::cli::{
+    Cli, Command, DemoArgs, LakeArg, LogFormat, Manners, Options, ProgressMode, SchemaArgs, StreamArg,
+};
 use chatlake::error::{Error, Kind, Result};
 use chatlake::export::{self, Client, Credentials};
+use chatlake::inspect::against_stream::Sample;
+use chatlake::inspect::{files, status, verify};
 use chatlake::lake::{Lake, store};
 use chatlake::progress::Progress;
 use chatlake::settings::Settings;
 use chatlake::sync::{Job, PlannedSpan, Run};
-use chatlake::{clock, demo, schema};
+use chatlake::{clock, demo, gc, schema};
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
@@ -45,6 +49,10 @@ async fn run(cli: &Cli, progress: &Progress) -> Result<ExitCode> {
     match &cli.command {
         Command::Sync(sync) => job(Job::Sync, &sync.options, &sync.settings()?, &cli.manners, progress).await,
         Command::Revisit(options) => job(Job::Revisit, options, &options.settings()?, &cli.manners, progress).await,
+        Command::Status(_) | Command::Files(_) | Command::Verify(_) | Command::Gc(_) => tokio::select! {
+            result = look_after(&cli.command, &cli.manners) => result,
+            error = interrupted() => Err(error),
+        },
         Command::Schema(args) => show_schema(args),
         Command::Demo(DemoArgs { dir }) => {
             let text = tokio::select! {
@@ -64,13 +72,10 @@ async fn job(
     progress: &Progress,
 ) -> Result<ExitCode> {
     let process_env = store::process_env();
-    let credentials = Credentials::from_env(|name| std::env::var(name).ok())?;
-    let client_options =
-        export::Options { rate_share: options.rate_share, clock: clock::now, ..export::Options::default() };
-    let client = Client::new(credentials, &options.base_url, client_options)?;
+    let client = client(&options.stream, options.rate.rate_share)?;
     let mut stop = pin!(interrupted());
     let lake = tokio::select! {
-        lake = Lake::open(options.lake()?, &process_env) => lake?,
+        lake = Lake::open(options.lake.lake()?, &process_env) => lake?.with_single_writer(settings.single_writer),
         error = &mut stop => return Err(error),
     };
     let mut run = Run::new(&client, &lake, settings, progress);
@@ -92,6 +97,48 @@ async fn job(
         None if summary.messages() == 0 => Ok(ExitCode::from(options.empty_exit_code)),
         None => Ok(ExitCode::SUCCESS),
     }
+}
+
+/// The commands that need no Stream, or little of it.
+async fn look_after(command: &Command, manners: &Manners) -> Result<ExitCode> {
+    let open = async |lake: &LakeArg| Lake::open(lake.lake()?, &store::process_env()).await;
+    let show = |json: String, text: String| print(if manners.json { &json } else { &text });
+    match command {
+        Command::Status(args) => {
+            let status = status::status(&open(&args.lake).await?).await?;
+            show(status.to_json(), status.to_text())
+        }
+        Command::Files(args) => {
+            let files = files::files(&open(&args.lake).await?, &args.filter()).await?;
+            show(files.to_json(), if args.long { files.to_table() } else { files.to_lines() })
+        }
+        Command::Verify(args) => {
+            let client = match args.against_stream {
+                Some(_) => Some(client(&args.stream, args.rate.rate_share()?)?),
+                None => None,
+            };
+            let sample = client.as_ref().zip(args.against_stream).map(|(client, channel_days)| Sample {
+                client,
+                channel_days,
+                seed: args.seed.unwrap_or_else(Sample::fresh_seed),
+            });
+            let lake = open(&args.lake).await?;
+            let report = verify::verify(&lake, args.deep, sample.as_ref(), args.temp.temp_dir.as_deref()).await?;
+            show(report.to_json(), report.to_text())?;
+            report.outcome().map(|()| ExitCode::SUCCESS)
+        }
+        Command::Gc(args) => {
+            let report = gc::gc(&open(&args.lake).await?, args.older_than()?, args.delete).await?;
+            show(report.to_json(), report.to_text())
+        }
+        _ => Err(Error::new(Kind::Internal, "this command does not look after a lake")),
+    }
+}
+
+fn client(stream: &StreamArg, rate_share: f64) -> Result<Client> {
+    let credentials = Credentials::from_env(|name| std::env::var(name).ok())?;
+    let options = export::Options { rate_share, clock: clock::now, ..export::Options::default() };
+    Client::new(credentials, &stream.base_url, options)
 }
 
 fn plan_text(spans: &[PlannedSpan], json: bool) -> String {
@@ -131,6 +178,9 @@ fn show_schema(args: &SchemaArgs) -> Result<ExitCode> {
 
 /// Results go to stdout, and to nothing else. A closed pipe is a reader that has seen enough.
 fn print(text: &str) -> Result<ExitCode> {
+    if text.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
     match writeln!(std::io::stdout(), "{}", text.trim_end()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(Error::new(Kind::Temporary, "cannot print the result").because(error))

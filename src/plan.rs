@@ -207,6 +207,7 @@ mod tests {
                 number: state.next(),
                 commit_id: Uuid::from_u128(u128::from(state.next())),
                 settled: state.next() - 1,
+                single_writer: false,
                 actions: origin.into_iter().chain([Action::Cover(cover)]).collect(),
             };
             state.apply(&entry).unwrap();

@@ -193,6 +193,7 @@ impl Summary {
     }
 }
 
-fn bytes(number: u64) -> String {
+/// A size as people read it.
+pub(crate) fn bytes(number: u64) -> String {
     indicatif::BinaryBytes(number).to_string()
 }

@@ -240,15 +240,8 @@ impl<'a> Run<'a> {
 
     /// Deletes the journals of runs that have nothing left to bring in.
     async fn forget(&self, state: &State) -> Result<()> {
-        let is_over = |begun: &&Begun| {
-            let span = &begun.span;
-            span.cells.iter().all(|cell| {
-                let covered = state.uncovered(*cell).is_empty();
-                covered && (!span.replaces || state.covers_in(*cell).all(|old| old.cover.exported_at >= span.begun_at))
-            })
-        };
         let open: BTreeSet<Uuid> =
-            self.begun.iter().filter(|begun| !is_over(begun)).map(|begun| begun.run_id).collect();
+            self.begun.iter().filter(|begun| !begun.is_over(state)).map(|begun| begun.run_id).collect();
         let all: BTreeSet<Uuid> = self.begun.iter().map(|begun| begun.run_id).collect();
         for run_id in all.difference(&open) {
             journal::forget(self.lake, *run_id).await?;

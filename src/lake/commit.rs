@@ -42,6 +42,7 @@ impl Lake {
                 number,
                 commit_id: proposal.commit_id,
                 settled: number - 1,
+                single_writer: self.is_single_writer(),
                 actions,
             };
             // A rule that this breaks must not reach the log, where it could never be repaired.
@@ -88,17 +89,29 @@ impl Lake {
     /// The lists of a cell, wherever they are.
     pub async fn lists(&self, record: &CellRecord) -> Result<Lists> {
         let Some(aside) = &record.lists_aside else { return Ok(record.lists.clone()) };
-        let key = Key::Lists(aside.xxh3.clone());
+        self.lists_aside(&aside.xxh3).await?.ok_or_else(|| {
+            Error::new(Kind::Data, format!("`{}` is gone, and the log refers to it", Key::Lists(aside.xxh3.clone())))
+                .hint("restore it from a version or a backup of the bucket")
+        })
+    }
+
+    /// Lists that are an object of their own; none when it is gone.
+    pub(crate) async fn lists_aside(&self, name: &str) -> Result<Option<Lists>> {
+        let key = Key::Lists(name.to_owned());
         let cannot = |error| store_error("cannot read the lists of a cell", self.display_url(), error);
-        let bytes = self.store().get(&key.path()).await.map_err(cannot)?.bytes().await.map_err(cannot)?;
+        let bytes = match self.store().get(&key.path()).await {
+            Ok(found) => found.bytes().await.map_err(cannot)?,
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(cannot(error)),
+        };
         let damaged = || {
             Error::new(Kind::Data, format!("`{key}` is not what was written"))
                 .hint("restore it from a version or a backup of the bucket")
         };
-        if content_name(&bytes) != aside.xxh3 {
+        if content_name(&bytes) != name {
             return Err(damaged());
         }
-        serde_json::from_slice(&bytes).map_err(|error| damaged().because(error))
+        serde_json::from_slice(&bytes).map(Some).map_err(|error| damaged().because(error))
     }
 
     /// Named by content, so that the cells of a span, which share their lists, share one object.

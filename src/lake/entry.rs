@@ -25,6 +25,9 @@ pub struct Entry {
     pub commit_id: Uuid,
     /// Everything up to and with this entry is settled. Whoever puts an entry settles the one before first.
     pub settled: u64,
+    /// It was put by a run with `--single-writer`: nothing kept another run from putting this number too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub single_writer: bool,
     /// What is done, in this order.
     pub actions: Vec<Action>,
 }
@@ -267,6 +270,7 @@ mod tests {
             number: 3,
             commit_id: Uuid::from_u128(9),
             settled: 2,
+            single_writer: false,
             actions: vec![
                 Action::Origin(window.since),
                 Action::Cover(Cover {
@@ -309,6 +313,15 @@ mod tests {
     #[test]
     fn the_format_is_a_contract() {
         insta::assert_snapshot!(serde_json::to_string_pretty(&entry()).unwrap());
+    }
+
+    #[test]
+    fn an_entry_of_a_single_writer_says_so_and_no_other_mentions_it() {
+        let text = |entry: &Entry| String::from_utf8(entry.to_json()).unwrap();
+        assert!(!text(&entry()).contains("single_writer"));
+        let single = Entry { single_writer: true, ..entry() };
+        assert!(text(&single).contains(r#""single_writer":true"#));
+        assert_eq!(Entry::from_json(3, &single.to_json()).unwrap(), single);
     }
 
     #[test]

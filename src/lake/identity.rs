@@ -100,12 +100,18 @@ impl Identity {
             .collect()
     }
 
-    /// Refuses a run that wants something else than the lake is.
-    pub fn check(&self, wanted: &Self, lake: &str) -> Result<()> {
+    /// Refuses a lake that needs a newer chatlake.
+    pub fn check_format(&self, lake: &str) -> Result<()> {
         if self.format > FORMAT {
             let message = format!("the lake at {lake} has format {}, this chatlake knows up to {FORMAT}", self.format);
             return Err(Error::new(Kind::Usage, message).hint("use the newer chatlake that made this lake"));
         }
+        Ok(())
+    }
+
+    /// Refuses a run that wants something else than the lake is.
+    pub fn check(&self, wanted: &Self, lake: &str) -> Result<()> {
+        self.check_format(lake)?;
         let differences = self.differences(wanted);
         if differences.is_empty() {
             return Ok(());

@@ -91,6 +91,16 @@ impl Key {
         }
     }
 
+    /// The folder of everything that is not for readers.
+    pub fn private() -> Path {
+        Path::from("_chatlake")
+    }
+
+    /// The folder of a dataset.
+    pub fn folder(dataset: &str) -> Path {
+        Path::from(if dataset == QUARANTINE { QUARANTINE_FOLDER } else { dataset })
+    }
+
     /// The folder of the log.
     pub fn log() -> Path {
         Path::from("_chatlake/log")

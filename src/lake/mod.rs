@@ -24,6 +24,7 @@ mod snapshot;
 #[allow(clippy::unwrap_used)]
 mod tests;
 
+use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,6 +51,9 @@ pub(crate) const REPAIR: &str = "restore it from a version or a backup; or expor
 pub struct Lake {
     store: Arc<dyn ObjectStore>,
     display_url: String,
+    /// Where it is, when it is a folder of this machine.
+    folder: Option<PathBuf>,
+    single_writer: bool,
     pause: Duration,
 }
 
@@ -57,7 +61,7 @@ impl Lake {
     /// Opens `s3://bucket/prefix`, `file:///folder` or a path, and looks whether it answers. Nothing is created.
     pub async fn open(location: &str, env: &Env) -> Result<Self> {
         let opened = store::open(location, env).await?;
-        let lake = Self::new(opened.store, opened.display_url);
+        let lake = Self { folder: opened.folder, ..Self::new(opened.store, opened.display_url) };
         match lake.store.list(Some(&Key::log())).next().await.transpose() {
             Ok(_) => Ok(lake),
             Err(error) => Err(store_error("cannot open the lake", &lake.display_url, error)),
@@ -66,7 +70,23 @@ impl Lake {
 
     /// A lake at the root of a store.
     pub fn new(store: Arc<dyn ObjectStore>, display_url: String) -> Self {
-        Self { store, display_url, pause: Duration::from_millis(200) }
+        Self { store, display_url, folder: None, single_writer: false, pause: Duration::from_millis(200) }
+    }
+
+    /// The same lake for a run that accepts a store without conditional writes: its entries say so.
+    #[must_use]
+    pub fn with_single_writer(self, single_writer: bool) -> Self {
+        Self { single_writer, ..self }
+    }
+
+    /// Whether entries are put by a run that relies on being alone.
+    fn is_single_writer(&self) -> bool {
+        self.single_writer
+    }
+
+    /// The folder, when the lake is one on this machine.
+    pub fn folder(&self) -> Option<&FsPath> {
+        self.folder.as_deref()
     }
 
     /// Where it is, for people: without any credential.

@@ -130,6 +130,7 @@ impl Lake {
             number: state.next(),
             commit_id: Uuid::now_v7(),
             settled: state.next() - 1,
+            single_writer: self.is_single_writer(),
             actions: vec![Action::Void(Void { entry: voided, lost })],
         };
         match self.put_entry(&entry).await? {

@@ -2,7 +2,7 @@
 //! that is missing or damaged costs time, nothing else.
 
 use futures::TryStreamExt;
-use object_store::{ObjectStoreExt, PutMode, PutOptions};
+use object_store::{ObjectMeta, ObjectStoreExt, PutMode, PutOptions};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use xxhash_rust::xxh3::xxh3_128;
@@ -47,28 +47,36 @@ impl Lake {
 
     /// The state of the last good snapshot; of an empty log when there is none.
     pub(super) async fn last_snapshot(&self) -> Result<State> {
-        let cannot = |error| store_error("cannot read the log's snapshots", self.display_url(), error);
-        let listed: Vec<_> = self.store().list(Some(&Key::snapshots())).try_collect().await.map_err(cannot)?;
-        let mut numbers: Vec<u64> = listed
-            .iter()
-            .filter_map(|object| match Key::parse(&object.location)? {
-                Key::Snapshot(number) => Some(number),
-                _ => None,
-            })
-            .collect();
-        numbers.sort_unstable();
-        for through in numbers.into_iter().rev() {
-            let bytes = match self.store().get(&Key::Snapshot(through).path()).await {
-                Ok(found) => found.bytes().await.map_err(cannot)?,
-                Err(object_store::Error::NotFound { .. }) => continue,
-                Err(error) => return Err(cannot(error)),
-            };
-            match from_json(through, &bytes)? {
+        for through in self.snapshots().await?.into_iter().rev() {
+            match self.snapshot(through).await? {
                 Some(state) => return Ok(state),
                 None => tracing::warn!(through, "the log's snapshot is damaged, reading the log from an earlier one"),
             }
         }
         Ok(State::default())
+    }
+
+    /// The numbers of the snapshots that are there, good or not, in order.
+    pub async fn snapshots(&self) -> Result<Vec<u64>> {
+        let cannot = |error| store_error("cannot list the log's snapshots", self.display_url(), error);
+        let listed: Vec<_> = self.store().list(Some(&Key::snapshots())).try_collect().await.map_err(cannot)?;
+        let number = |object: &ObjectMeta| match Key::parse(&object.location)? {
+            Key::Snapshot(number) => Some(number),
+            _ => None,
+        };
+        let mut numbers: Vec<u64> = listed.iter().filter_map(number).collect();
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    /// The state in a snapshot; `None` for one that is damaged or gone.
+    pub async fn snapshot(&self, through: u64) -> Result<Option<State>> {
+        let cannot = |error| store_error("cannot read the log's snapshots", self.display_url(), error);
+        match self.store().get(&Key::Snapshot(through).path()).await {
+            Ok(found) => from_json(through, &found.bytes().await.map_err(cannot)?),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(cannot(error)),
+        }
     }
 }
 

@@ -22,6 +22,13 @@ pub struct State {
     covers: BTreeMap<Timestamp, Covered>,
     files: BTreeMap<String, Live>,
     pending: Option<Pending>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    single_writer_entries: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// A cover and the entry that made it.
@@ -72,7 +79,14 @@ pub struct Broken {
 
 impl Default for State {
     fn default() -> Self {
-        Self { next: 1, origin: None, covers: BTreeMap::new(), files: BTreeMap::new(), pending: None }
+        Self {
+            next: 1,
+            origin: None,
+            covers: BTreeMap::new(),
+            files: BTreeMap::new(),
+            pending: None,
+            single_writer_entries: 0,
+        }
     }
 }
 
@@ -138,6 +152,11 @@ impl State {
         self.covers.values().find(|covered| covered.commit_id == commit_id).map(|covered| covered.entry)
     }
 
+    /// How many entries were put by runs that relied on being alone (`--single-writer`).
+    pub fn single_writer_entries(&self) -> u64 {
+        self.single_writer_entries
+    }
+
     /// The last entry is settled: every file is where readers look, nothing else is.
     pub(crate) fn mark_settled(&mut self) {
         self.pending = None;
@@ -166,6 +185,7 @@ impl State {
             self.apply_change(entry, change);
         }
         self.next += 1;
+        self.single_writer_entries += u64::from(entry.single_writer);
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::error::Error as StdError;
 use std::io;
-use std::path::{Component, Path as FsPath};
+use std::path::{Component, Path as FsPath, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +30,7 @@ pub fn process_env() -> Env {
 pub(super) struct Opened {
     pub(super) store: Arc<dyn ObjectStore>,
     pub(super) display_url: String,
+    pub(super) folder: Option<PathBuf>,
 }
 
 /// How long one request may take. A server-side copy of a large file answers late.
@@ -92,7 +93,11 @@ fn open_folder(folder: &FsPath) -> Result<Opened> {
     let prefix = Path::from_absolute_path(&root)
         .map_err(|error| refused("has a name that cannot be used".to_owned()).because(error))?;
     let store = LocalFileSystem::new().with_fsync(true);
-    Ok(Opened { store: Arc::new(PrefixStore::new(store, prefix)), display_url: root.display().to_string() })
+    Ok(Opened {
+        store: Arc::new(PrefixStore::new(store, prefix)),
+        display_url: root.display().to_string(),
+        folder: Some(root),
+    })
 }
 
 async fn open_s3(location: &str, env: &Env) -> Result<Opened> {
@@ -133,7 +138,7 @@ async fn open_s3(location: &str, env: &Env) -> Result<Opened> {
     })?;
     let display_url = format!("s3://{bucket}/{prefix}");
     let store = builder.build().map_err(refused)?;
-    Ok(Opened { store: Arc::new(PrefixStore::new(store, prefix)), display_url })
+    Ok(Opened { store: Arc::new(PrefixStore::new(store, prefix)), display_url, folder: None })
 }
 
 fn parse_url(location: &str) -> Result<Url> {

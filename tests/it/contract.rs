@@ -18,6 +18,9 @@ fn help() {
     assert_snapshot!("help", printed(&["--help"]));
     assert_snapshot!("help_sync", printed(&["sync", "--help"]));
     assert_snapshot!("help_revisit", printed(&["revisit", "--help"]));
+    for command in ["status", "files", "verify", "gc"] {
+        assert_snapshot!(format!("help_{command}"), printed(&[command, "--help"]));
+    }
     assert_snapshot!("help_schema", printed(&["schema", "--help"]));
     assert_snapshot!("help_demo", printed(&["demo", "--help"]));
 }
@@ -43,6 +46,22 @@ fn summary_keys() {
         keys(&summary["export_tasks"]),
     ];
     assert_snapshot!("summary_keys", lines.join("\n"));
+}
+
+/// The names of what the commands that look after a lake say.
+#[test]
+fn inspection_keys() {
+    let bench = Bench::new(&simulator::Size { channels: 4, ..two_days() });
+    bench.sync("2026-01-05", "2026-01-07", &[]).assert_status(0, "committed");
+    bench.sync("2026-01-05", "2026-01-06", &["--replace"]).assert_status(0, "committed");
+    crate::inspect::leave_a_journal(&bench, "2026-01-09");
+    let mut shapes = serde_json::Map::new();
+    for arguments in [&["status"][..], &["files"], &["verify", "--deep", "--against-stream", "1"], &["gc"]] {
+        let ran = bench.run(&[arguments, &["--json"]].concat());
+        assert_eq!(ran.code, 0, "{ran:#?}");
+        shapes.insert(arguments[0].to_owned(), shape(&ran.summary()));
+    }
+    assert_snapshot!("inspection_keys", serde_json::to_string_pretty(&shapes).unwrap());
 }
 
 /// The form of a log entry, with what differs from run to run blanked.

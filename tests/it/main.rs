@@ -7,6 +7,8 @@ mod bench;
 mod contract;
 mod exact;
 mod faults;
+mod gc;
+mod inspect;
 mod many;
 mod refusals;
 mod replace;

@@ -42,6 +42,7 @@ fn entry(state: &State, actions: Vec<Action>) -> Entry {
         number: state.next(),
         commit_id: Uuid::from_u128(u128::from(state.next())),
         settled: state.next() - 1,
+        single_writer: false,
         actions,
     }
 }

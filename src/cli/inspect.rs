@@ -1,0 +1,152 @@
+//! The arguments of the commands that look after a lake, and those that several commands share.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use jiff::{SignedDuration, Timestamp};
+
+use super::usage;
+use crate::error::Result;
+use crate::gc;
+use crate::inspect::files::Filter;
+use crate::schema::DATASETS;
+use crate::window::{parse_duration, parse_time};
+
+/// Which lake.
+#[derive(Debug, Args)]
+pub struct LakeArg {
+    /// Where the lake is: s3://bucket/prefix, file:///folder or a path
+    #[arg(long, value_name = "URL", env = "CHATLAKE_LAKE")]
+    pub lake: Option<String>,
+}
+
+impl LakeArg {
+    /// Where the lake is.
+    pub fn lake(&self) -> Result<&str> {
+        let lake = self.lake.as_deref().filter(|lake| !lake.is_empty());
+        lake.ok_or_else(|| {
+            usage("no lake is named")
+                .hint("set CHATLAKE_LAKE or --lake to s3://bucket/prefix, file:///folder or a path")
+        })
+    }
+}
+
+/// Which Stream.
+#[derive(Debug, Args)]
+pub struct StreamArg {
+    /// Where Stream's API is
+    #[arg(long, value_name = "URL", env = "STREAM_BASE_URL", default_value = crate::export::DEFAULT_BASE_URL)]
+    pub base_url: String,
+}
+
+/// How much of Stream.
+#[derive(Debug, Args)]
+pub struct RateArg {
+    /// Share of the app's rate limits to use
+    #[arg(long, value_name = "0..1", env = "CHATLAKE_RATE_SHARE", default_value_t = 0.5, help_heading = "Limits")]
+    pub rate_share: f64,
+}
+
+impl RateArg {
+    /// The share, checked.
+    pub fn rate_share(&self) -> Result<f64> {
+        if self.rate_share > 0.0 && self.rate_share <= 1.0 {
+            return Ok(self.rate_share);
+        }
+        Err(usage(format!("--rate-share is {}, not more than 0 and at most 1", self.rate_share)))
+    }
+}
+
+/// Where there is room.
+#[derive(Debug, Args)]
+pub struct TempArg {
+    /// Where to spill what does not fit [default: the system's]
+    #[arg(long, value_name = "FOLDER", env = "CHATLAKE_TEMP_DIR", help_heading = "Limits")]
+    pub temp_dir: Option<PathBuf>,
+}
+
+/// `chatlake status`
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Which lake.
+    #[command(flatten)]
+    pub lake: LakeArg,
+}
+
+/// `chatlake files`
+#[derive(Debug, Args)]
+pub struct FilesArgs {
+    /// Which lake.
+    #[command(flatten)]
+    pub lake: LakeArg,
+    /// Only files of this dataset
+    #[arg(long, value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(DATASETS))]
+    pub dataset: Option<String>,
+    /// Only files of cells that end after this; datasets by snapshot_date have no cells
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub since: Option<Timestamp>,
+    /// Only files of cells that begin before this
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub until: Option<Timestamp>,
+    /// A table with rows, sizes and times instead of one location to a line
+    #[arg(long)]
+    pub long: bool,
+}
+
+impl FilesArgs {
+    /// Which files.
+    pub fn filter(&self) -> Filter {
+        Filter { dataset: self.dataset.clone(), since: self.since, until: self.until }
+    }
+}
+
+/// `chatlake verify`
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// Which lake.
+    #[command(flatten)]
+    pub lake: LakeArg,
+    /// Read every row too: checksums, order, duplicates, cells and partitions
+    #[arg(long)]
+    pub deep: bool,
+    /// Export this many channel-days again and compare them; needs STREAM_API_KEY and STREAM_API_SECRET
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub against_stream: Option<u32>,
+    /// Which channel-days: the same seed picks the same ones [default: from the clock, and printed]
+    #[arg(long, value_name = "N", requires = "against_stream")]
+    pub seed: Option<u64>,
+    /// Which Stream.
+    #[command(flatten)]
+    pub stream: StreamArg,
+    /// How much of it.
+    #[command(flatten)]
+    pub rate: RateArg,
+    /// Where files are copied to.
+    #[command(flatten)]
+    pub temp: TempArg,
+}
+
+/// `chatlake gc`
+#[derive(Debug, Args)]
+pub struct GcArgs {
+    /// Which lake.
+    #[command(flatten)]
+    pub lake: LakeArg,
+    /// Delete; without it, show what would be deleted
+    #[arg(long)]
+    pub delete: bool,
+    /// How old an object must be, by the store's clock; at least 1d
+    #[arg(long, value_name = "DURATION", default_value = "7d", value_parser = parse_duration)]
+    pub older_than: SignedDuration,
+}
+
+impl GcArgs {
+    /// How old, checked.
+    pub fn older_than(&self) -> Result<SignedDuration> {
+        if self.older_than < gc::LEAST_AGE {
+            return Err(usage(format!("--older-than is {:#}: at least a day is needed", self.older_than))
+                .hint("a run that is at work may be the owner of anything younger"));
+        }
+        Ok(self.older_than)
+    }
+}

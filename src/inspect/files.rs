@@ -1,0 +1,174 @@
+//! `chatlake files`: the live data files by the log, each where it can be read now.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt::Write;
+
+use futures::{StreamExt, TryStreamExt};
+use jiff::Timestamp;
+use object_store::path::Path;
+use serde::Serialize;
+
+use super::{AT_ONCE, ROUNDS, expired, find, objects, too_busy};
+use crate::error::{Error, Kind, Result};
+use crate::lake::{DataFile, Key, Lake, State};
+use crate::schema::DATASETS;
+
+/// Which files.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Of this dataset.
+    pub dataset: Option<String>,
+    /// Of cells that end after this.
+    pub since: Option<Timestamp>,
+    /// Of cells that begin before this.
+    pub until: Option<Timestamp>,
+}
+
+/// A live file and where it is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Located {
+    /// The file.
+    pub file: DataFile,
+    /// Its final key, or its staged one while its entry is not settled.
+    pub key: Key,
+}
+
+/// The live files.
+#[derive(Clone, Debug)]
+pub struct Files {
+    lake: String,
+    /// The last entry that they take into account.
+    entry: u64,
+    files: Vec<Located>,
+}
+
+impl Filter {
+    fn takes(&self, file: &DataFile) -> bool {
+        let in_time = match file.cell {
+            Some(cell) => {
+                self.since.is_none_or(|since| cell.until > since) && self.until.is_none_or(|until| cell.since < until)
+            }
+            // Snapshots and quarantine belong to an export as a whole.
+            None => self.since.is_none() && self.until.is_none(),
+        };
+        in_time && self.dataset.as_ref().is_none_or(|dataset| *dataset == file.dataset)
+    }
+}
+
+/// Lists the files. All of them were there when the log said so; a later commit may replace them.
+pub async fn files(lake: &Lake, filter: &Filter) -> Result<Files> {
+    if let Some(dataset) = filter.dataset.as_deref().filter(|name| !DATASETS.contains(name)) {
+        return Err(Error::new(Kind::Usage, format!("there is no dataset `{dataset}`"))
+            .hint(format!("the datasets are {}", DATASETS.join(", "))));
+    }
+    let (_, mut state) = super::open(lake).await?;
+    for _ in 0..ROUNDS {
+        let entry = state.next() - 1;
+        let gone = match locate(lake, &state, filter).await? {
+            Ok(files) => return Ok(Files { lake: lake.display_url().to_owned(), entry, files }),
+            Err(gone) => gone,
+        };
+        lake.refresh(&mut state).await?;
+        if state.next() - 1 == entry {
+            return Err(Error::new(Kind::Data, format!("`{gone}` is gone or cut, and the log says it is live"))
+                .hint("see all that is wrong with `chatlake verify`"));
+        }
+    }
+    Err(too_busy())
+}
+
+/// The selected files of a state, or one that is not there whole.
+async fn locate(lake: &Lake, state: &State, filter: &Filter) -> Result<Result<Vec<Located>, Key>> {
+    let mut selected: Vec<DataFile> =
+        state.files().map(|live| &live.file).filter(|file| filter.takes(file)).cloned().collect();
+    selected.sort_by_cached_key(DataFile::key);
+    let mut listed: HashMap<Path, u64> = HashMap::new();
+    for dataset in selected.iter().map(|file| file.dataset.as_str()).collect::<BTreeSet<_>>() {
+        let found = objects(lake, Some(&Key::folder(dataset))).await?;
+        listed.extend(found.into_iter().map(|object| (object.path, object.bytes)));
+    }
+    let listed = &listed;
+    let located: Vec<(DataFile, Option<(Key, u64)>)> = futures::stream::iter(selected)
+        .map(|file| async move {
+            let found = match listed.get(&file.key().path()) {
+                Some(bytes) => Some((file.key(), *bytes)),
+                None => find(lake, &file).await?,
+            };
+            Ok::<_, Error>((file, found))
+        })
+        .buffered(AT_ONCE)
+        .try_collect()
+        .await?;
+    let expired = expired(state, located.iter().map(|(file, found)| (file, found.is_some())));
+    let located = located.iter().filter(|(file, _)| !expired.contains(file.id.as_str())).cloned();
+    let located = located.map(|(file, found)| match found {
+        Some((key, bytes)) if bytes == file.bytes => Ok(Located { file, key }),
+        _ => Err(file.key()),
+    });
+    Ok(located.collect())
+}
+
+/// The contract with programs.
+#[derive(Serialize)]
+struct JsonFile<'a> {
+    dataset: &'a str,
+    partition: &'a str,
+    key: String,
+    location: String,
+    settled: bool,
+    rows: u64,
+    bytes: u64,
+    min_created_at: Option<Timestamp>,
+    max_created_at: Option<Timestamp>,
+}
+
+impl Files {
+    /// The files, in order of their final keys.
+    pub fn files(&self) -> &[Located] {
+        &self.files
+    }
+
+    fn location(&self, located: &Located) -> String {
+        format!("{}/{}", self.lake.trim_end_matches('/'), located.key)
+    }
+
+    /// One line of JSON.
+    pub fn to_json(&self) -> String {
+        let file = |located: &'_ Located| {
+            let file = &located.file;
+            serde_json::json!(JsonFile {
+                dataset: &file.dataset,
+                partition: &file.partition,
+                key: located.key.to_string(),
+                location: self.location(located),
+                settled: matches!(located.key, Key::Data { .. }),
+                rows: file.rows,
+                bytes: file.bytes,
+                min_created_at: file.min_created_at,
+                max_created_at: file.max_created_at,
+            })
+        };
+        let files: Vec<_> = self.files.iter().map(file).collect();
+        serde_json::json!({ "lake": self.lake, "entry": self.entry, "files": files }).to_string()
+    }
+
+    /// One location to a line, for other programs.
+    pub fn to_lines(&self) -> String {
+        self.files.iter().map(|located| self.location(located)).collect::<Vec<_>>().join("\n")
+    }
+
+    /// A table for people.
+    pub fn to_table(&self) -> String {
+        let mut text =
+            format!("{:>10} {:>12}  {:<27} {:<27} key\n", "rows", "bytes", "min created_at", "max created_at");
+        for Located { file, key } in &self.files {
+            let time = |at: Option<Timestamp>| at.map_or_else(|| "-".to_owned(), |at| at.to_string());
+            let (min, max) = (time(file.min_created_at), time(file.max_created_at));
+            let _ = writeln!(text, "{:>10} {:>12}  {min:<27} {max:<27} {key}", file.rows, file.bytes);
+        }
+        let rows: u64 = self.files.iter().map(|located| located.file.rows).sum();
+        let bytes: u64 = self.files.iter().map(|located| located.file.bytes).sum();
+        let _ = write!(text, "{rows:>10} {bytes:>12}  {} files, as of entry {}", self.files.len(), self.entry);
+        text
+    }
+}

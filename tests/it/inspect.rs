@@ -1,0 +1,603 @@
+//! Looking after a lake: `status`, `files`, `verify`. Each kind of damage is found and named.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use arrow::array::{RecordBatch, UInt32Array};
+use arrow::compute::{concat_batches, take_record_batch};
+use chatlake::export::{ExportOptions, ExportTask};
+use chatlake::journal::{Journal, Record, SpanRecord};
+use chatlake::lake::Lake;
+use chatlake::window::Window;
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use serde_json::{Value, json};
+use simulator::switches::Switches;
+use simulator::{Effect, Fault, Size, World};
+use uuid::Uuid;
+
+use crate::bench::{Bench, Place, Ran, at, seed, two_days};
+
+const RANGE: [&str; 2] = ["2026-01-05", "2026-01-07"];
+
+fn small() -> Size {
+    Size { channels: 12, ..two_days() }
+}
+
+/// Two days, the second of them exported again: two entries, and files of both.
+fn lake() -> Bench {
+    let bench = Bench::new(&small());
+    fill(&bench);
+    bench
+}
+
+fn fill(bench: &Bench) {
+    bench.sync(RANGE[0], RANGE[1], &[]).assert_status(0, "committed");
+    let message = bench.simulator.truth().messages_in(at("2026-01-06"), at("2026-01-07")).next().unwrap().clone();
+    let now = bench.simulator.now();
+    bench.simulator.world(|world| world.edit(&message.id, "changed", now)).unwrap();
+    bench.sync("2026-01-06", "2026-01-07", &["--replace"]).assert_status(0, "committed");
+}
+
+fn json_of(ran: &Ran, code: i32) -> Value {
+    assert_eq!(ran.code, code, "{ran:#?}");
+    ran.assert_no_secret();
+    ran.summary()
+}
+
+/// Every file below a folder, in order.
+pub fn walk(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { found.extend(walk(&path)) } else { found.push(path) }
+    }
+    found.sort();
+    found
+}
+
+fn data_files(lake: &Path, dataset: &str) -> Vec<PathBuf> {
+    walk(&lake.join(dataset))
+}
+
+#[test]
+fn a_healthy_lake_verifies_clean_wherever_it_is() {
+    for place in [Place::Folder, Place::S3] {
+        let world = World::seeded(seed(), &two_days());
+        let Some(bench) = Bench::with(world, Switches::default(), place) else { continue };
+        fill(&bench);
+        let report = json_of(&bench.run(&["verify", "--json"]), 0);
+        assert_eq!(report["differences"], json!([]), "{report}");
+        assert_eq!((&report["entries"], &report["cells"]), (&json!(2), &json!(2)));
+        let report = json_of(&bench.run(&["verify", "--json", "--deep", "--against-stream", "30", "--seed", "7"]), 0);
+        assert_eq!(report["deep"]["rows"], report["rows"], "{report}");
+        let compared = &report["against_stream"];
+        assert_eq!(compared["seed"], 7);
+        assert_eq!(compared["channel_days"], 30, "{report}");
+        assert!(compared["messages"].as_u64().unwrap() > 30, "{report}");
+        for none in ["lost", "wrong", "gone", "changed", "not_exported"] {
+            assert_eq!(compared[none], 0, "{none}: {report}");
+        }
+        let ran = bench.run(&["verify", "--deep"]);
+        assert!(ran.stdout.contains("nothing differs"), "{ran:#?}");
+        assert_eq!(bench.run(&["gc", "--json"]).summary()["objects"], json!([]));
+        assert_eq!(bench.run(&["gc", "--json", "--delete"]).summary()["objects"], json!([]));
+    }
+}
+
+#[test]
+fn a_lake_by_channel_type_and_hour_verifies_clean() {
+    let bench = Bench::new(&small());
+    let more = ["--partition-by", "event_date,channel_type", "--window", "6h"];
+    bench.sync(RANGE[0], RANGE[1], &more).assert_status(0, "committed");
+    let report = json_of(&bench.run(&["verify", "--json", "--deep", "--against-stream", "10"]), 0);
+    assert_eq!(report["cells"], 8);
+    assert_eq!(report["differences"], json!([]));
+}
+
+#[test]
+fn a_place_without_a_lake_is_refused_by_all() {
+    let bench = Bench::new(&small());
+    for command in ["status", "files", "verify", "gc"] {
+        bench.run(&[command]).assert_refused(2, &["there is no lake at", "--lake"]);
+        bench.run(&[command, "--lake", ""]).assert_refused(2, &["CHATLAKE_LAKE"]);
+    }
+    assert!(!Path::new(&bench.lake).exists());
+}
+
+#[test]
+fn status_shows_gaps_exceptions_and_totals() {
+    let bench = Bench::new(&Size { days: 4, ..small() });
+    let poisonous = bench.simulator.truth().messages[0].cid.clone();
+    bench.simulator.add_fault(
+        Fault::on("ExportChannels", Effect::FailTask { description: "export failed".into() })
+            .for_channel(&poisonous)
+            .times(0),
+    );
+    let ran = bench.sync("2026-01-05", "2026-01-06", &[]);
+    assert_eq!(ran.code, 69, "{ran:#?}");
+    bench.simulator.clear_faults();
+    bench.sync("2026-01-07", "2026-01-09", &["--single-writer"]).assert_status(0, "committed");
+    let status = json_of(&bench.run(&["status", "--json"]), 0);
+    assert_eq!(
+        status["coverage"],
+        json!([
+            {"since": "2026-01-05T00:00:00Z", "until": "2026-01-06T00:00:00Z"},
+            {"since": "2026-01-07T00:00:00Z", "until": "2026-01-09T00:00:00Z"},
+        ])
+    );
+    assert_eq!(status["gaps"], json!([{"since": "2026-01-06T00:00:00Z", "until": "2026-01-07T00:00:00Z"}]));
+    assert_eq!(status["exceptions"][0]["failed_channels"], 1, "{status}");
+    assert_eq!(status["single_writer_entries"], 1);
+    assert_eq!((&status["entries"], &status["cells"], &status["in_flight"]), (&json!(2), &json!(3), &json!([])));
+    let contents = bench.read();
+    for dataset in ["messages", "reactions", "channels", "users"] {
+        assert_eq!(status["datasets"][dataset]["rows"], contents.rows[dataset], "{dataset}");
+        assert_eq!(status["datasets"][dataset]["files"], contents.files[dataset].values().sum::<u64>(), "{dataset}");
+    }
+    let ran = bench.run(&["status"]);
+    for part in ["gaps         2026-01-06", "1 channels failed", "1 entries put without conditional writes", "messages"]
+    {
+        assert!(ran.stdout.contains(part), "`{part}`: {}", ran.stdout);
+    }
+    json_of(&bench.run(&["verify", "--json", "--deep", "--against-stream", "60"]), 0);
+}
+
+/// What a run leaves that died when Stream had begun an export.
+pub fn leave_a_journal(bench: &Bench, day: &str) -> Uuid {
+    let run_id = Uuid::now_v7();
+    let cell = Window::day_of(at(day));
+    let margin = jiff::SignedDuration::from_millis(1);
+    let span = SpanRecord {
+        begun_at: bench.simulator.now(),
+        cells: vec![cell],
+        asked: Window::new(cell.since - margin, cell.until + margin).unwrap(),
+        replaces: false,
+        options: ExportOptions::default(),
+    };
+    let task = ExportTask { task_id: "t-1".into(), requested_at: span.begun_at, cids: vec!["a:b".into()] };
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let lake = Lake::open(&bench.lake, &chatlake::lake::Env::new()).await.unwrap();
+        let journal = Journal::new(&lake, run_id);
+        let span = journal.write(&Record::Span(span)).await.unwrap();
+        journal.write(&Record::Task { span, task }).await.unwrap();
+    });
+    run_id
+}
+
+#[test]
+fn status_shows_what_a_run_has_begun_and_names_a_damaged_record() {
+    let bench = lake();
+    let run_id = leave_a_journal(&bench, "2026-01-08").to_string();
+    let status = json_of(&bench.run(&["status", "--json"]), 0);
+    let in_flight = &status["in_flight"][0];
+    assert_eq!(in_flight["run_id"], run_id.as_str());
+    assert_eq!((&in_flight["since"], &in_flight["cells"]), (&json!("2026-01-08T00:00:00Z"), &json!(1)));
+    assert_eq!(in_flight["tasks"], 1);
+    assert!(bench.run(&["status"]).stdout.contains(&run_id));
+    let record = Path::new(&bench.lake).join(format!("_chatlake/runs/{run_id}/00000000.json"));
+    fs::write(&record, "{").unwrap();
+    for command in ["status", "gc"] {
+        bench
+            .run(&[command])
+            .assert_refused(65, &[&format!("_chatlake/runs/{run_id}/00000000.json"), "delete that object"]);
+    }
+}
+
+/// The entry of this number, to be changed.
+fn change_entry(lake: &Path, number: u64, change: impl FnOnce(&mut Value)) {
+    let path = lake.join(format!("_chatlake/log/{number:020}.json"));
+    let mut entry: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    change(&mut entry);
+    fs::write(path, serde_json::to_vec(&entry).unwrap()).unwrap();
+}
+
+/// Puts the files of the last entry back to where they were before it was settled.
+fn unsettle(lake: &Path, number: u64) -> usize {
+    let path = lake.join(format!("_chatlake/log/{number:020}.json"));
+    let entry: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    let mut moved = 0;
+    for file in entry["actions"].as_array().unwrap().iter().filter_map(|action| action.get("add")) {
+        let text = |name: &str| file[name].as_str().unwrap();
+        let name = format!("{}.parquet", text("id"));
+        let staging = lake.join("_chatlake/staging").join(text("run_id"));
+        fs::create_dir_all(&staging).unwrap();
+        fs::rename(lake.join(text("dataset")).join(text("partition")).join(&name), staging.join(&name)).unwrap();
+        moved += 1;
+    }
+    moved
+}
+
+#[test]
+fn files_are_listed_where_they_are_settled_or_not() {
+    let bench = lake();
+    let lake = Path::new(&bench.lake);
+    let listed = |arguments: &[&str]| -> Vec<PathBuf> {
+        let ran = bench.run(&[&["files"], arguments].concat());
+        assert_eq!(ran.code, 0, "{ran:#?}");
+        let mut paths: Vec<PathBuf> = ran.stdout.lines().map(PathBuf::from).collect();
+        paths.sort();
+        paths
+    };
+    let all: Vec<PathBuf> = walk(lake).into_iter().filter(|path| !path.starts_with(lake.join("_chatlake"))).collect();
+    assert_eq!(listed(&[]), all);
+    assert_eq!(listed(&["--dataset", "messages"]), data_files(lake, "messages"));
+    let second: Vec<PathBuf> = data_files(lake, "messages/event_date=2026-01-06");
+    assert_eq!(listed(&["--dataset", "messages", "--since", "2026-01-06"]), second);
+    assert_eq!(
+        listed(&["--dataset", "messages", "--since", "2026-01-06", "--until", "2026-01-06"]),
+        [""; 0].map(PathBuf::from)
+    );
+    assert_eq!(listed(&["--dataset", "users", "--since", "2026-01-06"]).len(), 0, "snapshots have no cells");
+    bench.run(&["files", "--dataset", "massages"]).assert_refused(2, &["massages", "messages"]);
+
+    let moved = unsettle(lake, 2);
+    let files = json_of(&bench.run(&["files", "--json"]), 0);
+    let unsettled: Vec<&Value> =
+        files["files"].as_array().unwrap().iter().filter(|file| file["settled"] == false).collect();
+    assert_eq!(unsettled.len(), moved);
+    assert!(unsettled.iter().all(|file| file["key"].as_str().unwrap().starts_with("_chatlake/staging/")), "{files}");
+    assert!(listed(&[]).iter().all(|path| path.exists()));
+    let status = json_of(&bench.run(&["status", "--json"]), 0);
+    assert_eq!(status["pending"]["staged_files"], moved, "{status}");
+    assert!(bench.run(&["status"]).stdout.contains("unsettled    entry 2"));
+    json_of(&bench.run(&["verify", "--json", "--deep"]), 0);
+    bench.run(&["gc", "--delete"]);
+    bench.sync("2026-01-07", "2026-01-08", &[]).assert_status(0, "committed");
+    assert_eq!(json_of(&bench.run(&["status", "--json"]), 0)["pending"], Value::Null);
+    bench.assert_exact(RANGE[0], RANGE[1]);
+}
+
+#[test]
+fn a_file_that_is_gone_is_named_by_files_too() {
+    let bench = lake();
+    let file = data_files(Path::new(&bench.lake), "messages").remove(0);
+    fs::remove_file(&file).unwrap();
+    bench.run(&["files"]).assert_refused(65, &["is gone or cut", "chatlake verify", "messages/event_date=2026-01-05"]);
+}
+
+#[test]
+fn partitions_of_snapshots_may_be_dropped_whole_and_not_in_part() {
+    let bench = lake();
+    // The files of the last entry may not be settled: one that is gone undoes it.
+    let early = Copy::of(&bench, "early");
+    data_files(&early.lake, "users").iter().for_each(|path| fs::remove_file(path).unwrap());
+    early.verify(&[]).assert_refused(65, &["users/snapshot_date=", "is gone"]);
+    bench.sync("2026-01-20", "2026-01-21", &[]).assert_status(0, "committed");
+    let lake = Copy::of(&bench, "retention");
+    let users = data_files(&lake.lake, "users");
+    assert_eq!(users.len(), 2, "a file for each export");
+    fs::remove_file(&users[0]).unwrap();
+    lake.assert_found(&[], "users/snapshot_date=", "is gone");
+    fs::remove_file(&users[1]).unwrap();
+    let report = json_of(&lake.verify(&["--deep"]), 0);
+    assert_eq!(report["expired_files"], 2);
+    let ran = bench.run(&["files", "--lake", &lake.lake.to_string_lossy()]);
+    assert_eq!(ran.code, 0, "{ran:#?}");
+    assert!(!ran.stdout.contains("/users/") && ran.stdout.contains("/members/"), "{}", ran.stdout);
+    let none = bench.run(&["files", "--dataset", "users", "--lake", &lake.lake.to_string_lossy()]);
+    assert_eq!((none.code, none.stdout.as_str()), (0, ""));
+}
+
+/// A copy of the lake that may be damaged.
+struct Copy<'a> {
+    bench: &'a Bench,
+    lake: PathBuf,
+}
+
+impl<'a> Copy<'a> {
+    fn of(bench: &'a Bench, name: &str) -> Self {
+        let lake = bench.folder.path().join(name);
+        for path in walk(Path::new(&bench.lake)) {
+            let to = lake.join(path.strip_prefix(&bench.lake).unwrap());
+            fs::create_dir_all(to.parent().unwrap()).unwrap();
+            fs::copy(&path, to).unwrap();
+        }
+        Self { bench, lake }
+    }
+
+    fn verify(&self, more: &[&str]) -> Ran {
+        self.bench.run(&[&["verify", "--json", "--lake", &self.lake.to_string_lossy()], more].concat())
+    }
+
+    /// It is found, and this is said about this object, and nothing else.
+    #[track_caller]
+    fn assert_found(&self, more: &[&str], key: &str, what: &str) {
+        let report = json_of(&self.verify(more), 65);
+        let found = report["differences"].as_array().unwrap();
+        assert_eq!(found.len(), 1, "{report:#}");
+        let text = |name: &str| found[0][name].as_str().unwrap();
+        assert!(text("key").contains(key), "`{key}`: {report:#}");
+        assert!(text("what").contains(what), "`{what}`: {report:#}");
+        assert!(!text("next").is_empty());
+    }
+
+    fn path(&self, key: &str) -> PathBuf {
+        self.lake.join(key)
+    }
+
+    fn message_file(&self) -> PathBuf {
+        data_files(&self.lake, "messages").remove(0)
+    }
+}
+
+#[test]
+fn damage_of_objects_is_found_and_named() {
+    let bench = lake();
+    let copy = |name: &str| Copy::of(&bench, name);
+    let day = "messages/event_date=2026-01-05";
+
+    let lake = copy("deleted");
+    fs::remove_file(lake.message_file()).unwrap();
+    lake.assert_found(&[], day, "is gone");
+    lake.assert_found(&["--deep"], day, "is gone");
+
+    let lake = copy("truncated");
+    let bytes = fs::read(lake.message_file()).unwrap();
+    fs::write(lake.message_file(), &bytes[..bytes.len() - 1]).unwrap();
+    lake.assert_found(&["--deep"], day, "bytes, the log says");
+
+    let lake = copy("flipped");
+    let mut flipped = bytes.clone();
+    flipped[bytes.len() / 3] ^= 1;
+    fs::write(lake.message_file(), &flipped).unwrap();
+    json_of(&lake.verify(&[]), 0);
+    lake.assert_found(&["--deep"], day, "is not what was written");
+
+    let lake = copy("no-footer");
+    let mut flipped = bytes.clone();
+    let end = flipped.len();
+    flipped[end - 8..end - 4].fill(0xff);
+    fs::write(lake.message_file(), &flipped).unwrap();
+    lake.assert_found(&[], day, "footer that cannot be read");
+
+    let lake = copy("foreign");
+    fs::write(lake.path("messages/event_date=2026-01-05/_SUCCESS"), "").unwrap();
+    lake.assert_found(&[], "messages/event_date=2026-01-05/_SUCCESS", "no data file");
+    fs::remove_file(lake.path("messages/event_date=2026-01-05/_SUCCESS")).unwrap();
+    fs::write(lake.path("README.md"), "mine").unwrap();
+    json_of(&lake.verify(&[]), 0);
+    fs::write(lake.path("_chatlake/log/notes.txt"), "mine").unwrap();
+    lake.assert_found(&[], "_chatlake/log/notes.txt", "none of chatlake's");
+
+    let lake = copy("stray");
+    fs::copy(lake.message_file(), lake.path("messages/event_date=2026-01-05/0123.parquet")).unwrap();
+    lake.assert_found(&[], "messages/event_date=2026-01-05/0123.parquet", "is not in the log");
+}
+
+#[test]
+fn damage_of_the_log_is_found_and_named() {
+    let bench = lake();
+    let copy = |name: &str| Copy::of(&bench, name);
+    let first = "_chatlake/log/00000000000000000001.json";
+
+    let lake = copy("no-entry");
+    fs::remove_file(lake.path(first)).unwrap();
+    lake.assert_found(&[], first, "is gone, entry 2 is there");
+
+    let lake = copy("bad-entry");
+    fs::write(lake.path(first), "{\"reader_version\": 1").unwrap();
+    lake.assert_found(&[], first, "cannot be read");
+
+    let lake = copy("broken-rule");
+    change_entry(&lake.lake, 2, |entry| entry["settled"] = json!(0));
+    lake.assert_found(&[], "00000000000000000002.json", "settled");
+
+    let lake = copy("last-entry");
+    fs::remove_file(lake.path("_chatlake/log/00000000000000000002.json")).unwrap();
+    let report = json_of(&lake.verify(&[]), 65);
+    assert!(report["differences"].to_string().contains("is not in the log"), "{report}");
+
+    let lake = copy("snapshot");
+    let snapshot = "_chatlake/snapshots/00000000000000000001.json";
+    fs::create_dir_all(lake.path("_chatlake/snapshots")).unwrap();
+    fs::write(lake.path(snapshot), "{}").unwrap();
+    lake.assert_found(&[], snapshot, "is damaged");
+    fs::rename(lake.path(snapshot), lake.path("_chatlake/snapshots/00000000000000000009.json")).unwrap();
+    lake.assert_found(&[], "snapshots/00000000000000000009.json", "the log ends with 2");
+
+    let lake = copy("record");
+    change_entry(&lake.lake, 2, |entry| {
+        let cover = entry["actions"].as_array_mut().unwrap().iter_mut().find_map(|action| action.get_mut("cover"));
+        cover.unwrap()["record"]["rows"]["messages"] = json!(1);
+    });
+    lake.assert_found(&[], "00000000000000000002.json", "says 1 rows of messages");
+
+    let lake = copy("lists");
+    change_entry(&lake.lake, 2, |entry| {
+        let cover = entry["actions"].as_array_mut().unwrap().iter_mut().find_map(|action| action.get_mut("cover"));
+        cover.unwrap()["record"]["lists_aside"] =
+            json!({"xxh3": "0123", "missing_channels": 0, "failed_channels": 0, "task_ids": 500});
+    });
+    lake.assert_found(&[], "_chatlake/lists/0123.json", "is gone, entry 2");
+    fs::create_dir_all(lake.path("_chatlake/lists")).unwrap();
+    fs::write(lake.path("_chatlake/lists/0123.json"), "{}").unwrap();
+    lake.assert_found(&[], "_chatlake/lists/0123.json", "is damaged");
+
+    let lake = copy("identity");
+    fs::write(lake.path("_chatlake/lake.json"), "{}").unwrap();
+    lake.assert_found(&[], "_chatlake/lake.json", "not a lake's identity");
+    fs::remove_file(lake.path("_chatlake/lake.json")).unwrap();
+    lake.assert_found(&[], "_chatlake/lake.json", "is gone");
+    let folder = lake.lake.to_string_lossy().into_owned();
+    bench.run(&["status", "--lake", &folder]).assert_refused(65, &["_chatlake/lake.json", "restore it"]);
+}
+
+#[test]
+fn a_lost_or_damaged_file_is_repaired_by_replacing_its_day() {
+    let bench = lake();
+    let repairs: [fn(&Path); 4] = [
+        |file| fs::remove_file(file).unwrap(),
+        |file| fs::write(file, "cut").unwrap(),
+        |file| {
+            let mut bytes = fs::read(file).unwrap();
+            let middle = bytes.len() / 3;
+            bytes[middle] ^= 1;
+            fs::write(file, bytes).unwrap();
+        },
+        |file| fs::remove_dir_all(file.parent().unwrap()).unwrap(),
+    ];
+    for damage in repairs {
+        // Not the day of the last entry, which another run would undo.
+        let file = data_files(Path::new(&bench.lake), "messages").remove(0);
+        bench.sync("2026-01-06", "2026-01-07", &["--replace"]).assert_status(0, "committed");
+        damage(&file);
+        let report = json_of(&bench.run(&["verify", "--json", "--deep"]), 65);
+        let next = report["differences"][0]["next"].as_str().unwrap();
+        let command = next.split_once("chatlake ").unwrap().1;
+        let ran = bench.run(&[&command.split(' ').collect::<Vec<_>>()[..], &["--json"]].concat());
+        ran.assert_status(0, "committed");
+        assert!(ran.stderr.contains("replaced without what a damaged file held"), "{ran:#?}");
+        json_of(&bench.run(&["verify", "--json", "--deep", "--against-stream", "50"]), 0);
+        bench.assert_exact(RANGE[0], RANGE[1]);
+    }
+}
+
+/// Writes a file of the lake anew with other rows, and makes the log agree.
+fn rewrite(lake: &Path, file: &Path, rows: impl FnOnce(&RecordBatch) -> Vec<u32>) {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(fs::File::open(file).unwrap()).unwrap();
+    let schema = builder.schema().clone();
+    let batches: Vec<RecordBatch> = builder.build().unwrap().map(Result::unwrap).collect();
+    let all = concat_batches(&schema, &batches).unwrap();
+    let taken = take_record_batch(&all, &UInt32Array::from(rows(&all))).unwrap();
+    let mut bytes = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut bytes, schema, None).unwrap();
+    writer.write(&taken).unwrap();
+    writer.close().unwrap();
+    fs::write(file, &bytes).unwrap();
+    let id = file.file_stem().unwrap().to_str().unwrap();
+    let more = i64::try_from(taken.num_rows()).unwrap() - i64::try_from(all.num_rows()).unwrap();
+    for number in 1..=2 {
+        change_entry(lake, number, |entry| {
+            let actions = entry["actions"].as_array_mut().unwrap();
+            let Some(added) = actions.iter_mut().filter_map(|action| action.get_mut("add")).find(|add| add["id"] == id)
+            else {
+                return;
+            };
+            added["rows"] = json!(taken.num_rows());
+            added["bytes"] = json!(bytes.len());
+            added["xxh3"] = json!(format!("{:016x}", xxhash_rust::xxh3::xxh3_64(&bytes)));
+            let (cell, dataset) = (added["cell"].clone(), added["dataset"].as_str().unwrap().to_owned());
+            let cover =
+                actions.iter_mut().filter_map(|action| action.get_mut("cover")).find(|cover| cover["window"] == cell);
+            let said = &mut cover.unwrap()["record"]["rows"][dataset.as_str()];
+            *said = json!(said.as_i64().unwrap() + more);
+        });
+    }
+}
+
+fn numbers(batch: &RecordBatch) -> std::ops::Range<u32> {
+    0..u32::try_from(batch.num_rows()).unwrap()
+}
+
+#[test]
+fn rows_that_are_twice_or_out_of_order_are_found() {
+    let bench = lake();
+    for dataset in ["messages", "reactions"] {
+        let lake = Copy::of(&bench, &format!("twice-{dataset}"));
+        let file = data_files(&lake.lake, dataset).remove(0);
+        rewrite(&lake.lake, &file, |batch| [0].into_iter().chain(numbers(batch)).collect());
+        json_of(&lake.verify(&[]), 0);
+        lake.assert_found(&["--deep"], dataset, "1 rows twice");
+
+        let lake = Copy::of(&bench, &format!("disorder-{dataset}"));
+        let file = data_files(&lake.lake, dataset).remove(0);
+        rewrite(&lake.lake, &file, |batch| {
+            let mut rows: Vec<u32> = numbers(batch).collect();
+            rows.swap(0, 1);
+            rows
+        });
+        lake.assert_found(&["--deep"], dataset, "1 rows out of order; the first: row 2");
+    }
+}
+
+#[test]
+fn rows_outside_of_their_cell_are_found() {
+    let bench = lake();
+    let lake = Copy::of(&bench, "outside");
+    let (first, second) = (data_files(&lake.lake, "messages").remove(0), data_files(&lake.lake, "messages").remove(1));
+    fs::copy(&second, &first).unwrap();
+    // The log agrees with what was put in its place, but for the time of its rows.
+    rewrite(&lake.lake, &first, |batch| numbers(batch).collect());
+    let (rows, bytes) = (rows_of(&second), fs::metadata(&first).unwrap().len());
+    assert!(bytes > 0);
+    change_entry(&lake.lake, 1, |entry| {
+        for action in entry["actions"].as_array_mut().unwrap() {
+            if let Some(cover) =
+                action.get_mut("cover").filter(|cover| cover["window"]["since"] == "2026-01-05T00:00:00Z")
+            {
+                cover["record"]["rows"]["messages"] = json!(rows);
+            }
+        }
+    });
+    let report = json_of(&lake.verify(&["--deep"]), 65);
+    assert!(report["differences"].to_string().contains("outside of their cell"), "{report:#}");
+}
+
+fn rows_of(file: &Path) -> usize {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(fs::File::open(file).unwrap()).unwrap();
+    builder.build().unwrap().map(|batch| batch.unwrap().num_rows()).sum()
+}
+
+#[test]
+fn a_lost_message_is_found_by_asking_stream() {
+    let bench = lake();
+    let lake = Copy::of(&bench, "lost");
+    // Neither the first nor the last of its day, which the log would miss.
+    let truth = bench.simulator.truth();
+    let mut messages: Vec<_> = truth.messages_in(at("2026-01-05"), at("2026-01-06")).collect();
+    messages.sort_by_key(|message| message.created_at);
+    let missing = messages[messages.len() / 2];
+    rewrite(&lake.lake, &lake.message_file(), |batch| {
+        let column = |name: &str| batch.column_by_name(name).unwrap().clone();
+        let ids = column("id");
+        let ids = arrow::array::AsArray::as_string::<i32>(&ids);
+        let kept: Vec<u32> = numbers(batch).filter(|row| ids.value(*row as usize) != missing.id).collect();
+        assert_eq!(kept.len() + 1, batch.num_rows());
+        kept
+    });
+    json_of(&lake.verify(&["--deep"]), 0);
+    lake.assert_found(&["--against-stream", "200"], "messages/event_date=2026-01-05", &missing.id);
+    let report = lake.verify(&["--against-stream", "200"]).summary();
+    assert_eq!(report["against_stream"]["lost"], 1);
+    assert!(report["differences"][0]["next"].as_str().unwrap().contains("--replace --since 2026-01-05T00:00:00Z"));
+}
+
+#[test]
+fn what_changed_since_is_told_from_what_was_exported_wrongly() {
+    let bench = lake();
+    let truth = bench.simulator.truth();
+    let live: Vec<_> = truth
+        .messages_in(at("2026-01-05"), at("2026-01-06"))
+        .filter(|message| message.deleted_at.is_none() && message.parent_id.is_none())
+        .collect();
+    let (edited, deleted, falsified) = (live[1], live[3], live[5]);
+    let later = bench.simulator.now() + jiff::SignedDuration::from_secs(60);
+    bench.simulator.world(|world| world.edit(&edited.id, "changed", later)).unwrap();
+    bench.simulator.world(|world| world.hard_delete(&deleted.id)).unwrap();
+    let report = json_of(&bench.run(&["verify", "--json", "--against-stream", "200"]), 0);
+    assert_eq!(report["against_stream"]["changed"], 1, "{report}");
+    assert!(report["against_stream"]["gone"].as_u64().unwrap() >= 1, "{report}");
+    // Stream says that it was so all along.
+    let change = |message: &mut simulator::Message| message.text = "other".into();
+    bench.simulator.world(|world| world.change_message(&falsified.id, change)).unwrap();
+    let ran = bench.run(&["verify", "--json", "--against-stream", "200"]);
+    let report = json_of(&ran, 65);
+    assert_eq!(report["against_stream"]["wrong"], 1, "{report}");
+    assert!(report["differences"][0]["what"].as_str().unwrap().contains(&falsified.id), "{report}");
+    ran.assert_refused(65, &["1 difference", "--replace"]);
+}
+
+#[test]
+fn comparing_with_stream_needs_the_keys_of_the_lakes_app() {
+    let mut bench = lake();
+    bench.set("STREAM_API_KEY", "another-key");
+    bench.run(&["verify", "--against-stream", "1"]).assert_refused(2, &["another-key"]);
+    bench.set("STREAM_API_KEY", "");
+    bench.run(&["verify", "--against-stream", "1"]).assert_refused(77, &["STREAM_API_KEY"]);
+    for arguments in [&["verify"][..], &["status"], &["files"], &["gc"]] {
+        assert_eq!(bench.run(arguments).code, 0, "{arguments:?}");
+    }
+    bench.run(&["verify", "--against-stream", "0"]).assert_refused(2, &["--against-stream"]);
+    bench.run(&["verify", "--seed", "1"]).assert_refused(2, &["--against-stream"]);
+}
