@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+use xxhash_rust::xxh3::xxh3_128;
 
 use super::layout::{self, Key};
 use crate::error::{Error, Kind, Result};
@@ -211,6 +212,28 @@ impl Lists {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// The bytes of their own object, and its name, which is their hash.
+    pub(crate) fn to_json(&self) -> (String, Vec<u8>) {
+        let bytes = serde_json::to_vec(self).expect("lists are texts only");
+        (content_name(&bytes), bytes)
+    }
+
+    /// Reads the object of this name; refuses it if it is not what was written.
+    pub fn from_json(name: &str, bytes: &[u8]) -> Result<Self> {
+        let damaged = || {
+            Error::new(Kind::Data, format!("`{}` is not what was written", Key::Lists(name.to_owned())))
+                .hint("restore it from a version or a backup of the bucket")
+        };
+        if content_name(bytes) != name {
+            return Err(damaged());
+        }
+        serde_json::from_slice(bytes).map_err(|error| damaged().because(error))
+    }
+}
+
+fn content_name(bytes: &[u8]) -> String {
+    format!("{:032x}", xxh3_128(bytes))
 }
 
 impl CellRecord {
@@ -237,17 +260,16 @@ impl Entry {
         struct Head {
             reader_version: u32,
         }
+        let key = Key::Entry(number);
         let broken = |error: serde_json::Error| {
-            Error::new(Kind::Data, format!("entry {number} of the lake's log cannot be read"))
+            Error::new(Kind::Data, format!("`{key}` is no entry of the lake's log"))
                 .because(error)
                 .hint("the log is never edited: restore the object from a version or a backup of the bucket")
         };
         let head: Head = serde_json::from_slice(bytes).map_err(broken)?;
         if head.reader_version > READER_VERSION {
-            let message = format!(
-                "entry {number} of the lake's log needs format {}, this chatlake reads up to {READER_VERSION}",
-                head.reader_version
-            );
+            let message =
+                format!("`{key}` needs format {}, this chatlake reads up to {READER_VERSION}", head.reader_version);
             return Err(Error::new(Kind::Usage, message).hint("use the newer chatlake that wrote to this lake"));
         }
         serde_json::from_slice(bytes).map_err(broken)
