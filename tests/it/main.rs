@@ -10,3 +10,4 @@ mod faults;
 mod many;
 mod refusals;
 mod replace;
+mod stores;
