@@ -5,6 +5,7 @@ mod again;
 mod automatic;
 mod bench;
 mod contract;
+mod damaged;
 mod exact;
 mod faults;
 mod many;
