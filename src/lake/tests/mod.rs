@@ -3,6 +3,7 @@
 mod crash;
 mod fault_store;
 mod fold;
+mod history;
 mod journal;
 mod place;
 mod protocol;
