@@ -1,12 +1,16 @@
 //! Exports and objects of a lake with bits turned, ends cut off and pieces of others in them: a clear error or what is still
 //! right, never a panic and never an empty lake. The properties are those that `fuzz/` looks for longer.
 
+use std::io::Read;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use chatlake::error::{Error, Kind};
 use chatlake::journal::begun_spans;
 use chatlake::lake::entry::ListsAside;
 use chatlake::lake::{CellRecord, Key, Lake};
+use flate2::Compression;
+use flate2::read::{GzEncoder, MultiGzDecoder};
 use object_store::memory::InMemory;
 use object_store::{ObjectStoreExt, PutPayload};
 use proptest::prelude::*;
@@ -15,11 +19,10 @@ use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 use uuid::Uuid;
 
 use crate::bench::seed;
+use crate::samples;
 
 #[path = "../../fuzz/src/lib.rs"]
 mod properties;
-#[path = "../../fuzz/src/samples.rs"]
-mod samples;
 
 /// One thing that can happen to bytes.
 #[derive(Clone, Debug)]
@@ -219,4 +222,56 @@ fn a_lake_with_one_damaged_object_names_it() {
         Ok(())
     };
     runner(500).run(&cases, run).unwrap();
+}
+
+/// Writes what the fuzzer begins with, where `CHATLAKE_TEST_FUZZ_CORPUS` names a folder for it.
+#[test]
+fn seeds_for_the_fuzzer() {
+    let Some(corpus) = std::env::var_os("CHATLAKE_TEST_FUZZ_CORPUS").map(PathBuf::from) else { return };
+    let mut count = 0;
+    let mut write = |target: &str, first: &[u8], bytes: &[u8]| {
+        let folder = corpus.join(target);
+        std::fs::create_dir_all(&folder).unwrap();
+        count += 1;
+        std::fs::write(folder.join(format!("seed-{count:04}")), [first, bytes].concat()).unwrap();
+    };
+    // In chunks of 226 bytes.
+    const STEP: u8 = 15;
+    let runtime = runtime();
+    for export in runtime.block_on(samples::exports()) {
+        for target in ["stream", "file"] {
+            write(target, &[STEP], &export);
+            let mut compressed = Vec::new();
+            GzEncoder::new(export.as_slice(), Compression::fast()).read_to_end(&mut compressed).unwrap();
+            write(target, &[STEP], &compressed);
+        }
+        let lines = export.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"{"));
+        lines.step_by(3).for_each(|line| write("line", &[], line));
+    }
+    let (mut log, mut journal) = (Vec::new(), Vec::new());
+    for (key, bytes) in runtime.block_on(samples::objects()) {
+        let ended = [&bytes, b"\n".as_slice()].concat();
+        match key {
+            Key::Entry(_) => {
+                write("object", &[0], &bytes);
+                log.extend(ended);
+            }
+            Key::Snapshot(through) => {
+                write("object", &[2], &bytes);
+                let mut lines = String::new();
+                MultiGzDecoder::new(bytes.as_slice()).read_to_string(&mut lines).unwrap();
+                // The target adds the hash, and reads the hundredth.
+                let (rows, _) = lines.trim_end().rsplit_once('\n').unwrap();
+                let rows = rows.replace(&format!("\"through\":{through}"), "\"through\":100");
+                write("object", &[2], format!("{rows}\n").as_bytes());
+            }
+            Key::Journal { .. } => journal.extend(ended),
+            Key::Lists(_) => write("object", &[4], &bytes),
+            _ => write("object", &[5], &bytes),
+        }
+        write("object", &[6], key.to_string().as_bytes());
+    }
+    write("object", &[1], &log);
+    write("object", &[3], &journal);
+    assert!(count > 100, "only {count} seeds");
 }

@@ -11,4 +11,5 @@ mod faults;
 mod many;
 mod refusals;
 mod replace;
+mod samples;
 mod stores;

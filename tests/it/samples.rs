@@ -1,4 +1,4 @@
-//! What the simulator exports and what a lake holds: the beginnings of every corpus, and what the tests damage.
+//! What the simulator exports and what a lake holds: what the tests damage and the fuzzer begins with.
 
 use std::path::Path;
 
