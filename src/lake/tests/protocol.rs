@@ -194,6 +194,11 @@ pub(super) async fn a_snapshot_is_a_shortcut_and_nothing_more(place: &Place) {
     lake.refresh(&mut replayed).await.unwrap();
     assert_eq!(lake.state().await.unwrap(), replayed);
 
+    // What is no snapshot of ours is none.
+    let other = object_store::path::Path::from("_chatlake/snapshots/00000000000000000400.json");
+    store.put(&other, r#"{"reader_version":1,"xxh3":"","state":{}}"#.into()).await.unwrap();
+    assert_eq!(lake.state().await.unwrap(), replayed);
+
     // With the log's first half out of reach, only a snapshot can be the way.
     store.delete(&Key::Entry(50).path()).await.unwrap();
     assert_eq!(lake.state().await.unwrap(), replayed);
