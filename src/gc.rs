@@ -183,7 +183,7 @@ async fn store_now(lake: &Lake) -> Result<Timestamp> {
 /// The newest snapshots that can be read.
 async fn good_snapshots(lake: &Lake) -> Result<Vec<u64>> {
     let mut good = Vec::new();
-    for number in lake.snapshots().await?.into_iter().rev() {
+    for number in lake.snapshots().await? {
         if good.len() < SNAPSHOTS && lake.snapshot(number).await?.is_some() {
             good.push(number);
         }

@@ -54,6 +54,17 @@ pub enum Record {
     },
 }
 
+impl Record {
+    /// Reads the object at this key.
+    pub fn from_json(key: &Key, bytes: &[u8]) -> Result<Self> {
+        serde_json::from_slice(bytes).map_err(|error| {
+            Error::new(Kind::Data, format!("`{key}` is no record of a journal"))
+                .because(error)
+                .hint("delete that object and run again: at worst an export is asked for a second time")
+        })
+    }
+}
+
 /// What all exports of a span have in common: only a run that wants the same may use them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SpanRecord {
@@ -163,12 +174,7 @@ async fn read(lake: &Lake, run_id: Uuid, seq: u32) -> Result<(u32, Option<Record
         Err(object_store::Error::NotFound { .. }) => return Ok((seq, None)),
         Err(error) => return Err(cannot(error)),
     };
-    let record = serde_json::from_slice(&bytes).map_err(|error| {
-        Error::new(Kind::Data, format!("`{key}` is no record of a journal"))
-            .because(error)
-            .hint("delete that object and run again: at worst an export is asked for a second time")
-    })?;
-    Ok((seq, Some(record)))
+    Ok((seq, Some(Record::from_json(&key, &bytes)?)))
 }
 
 /// Deletes the journal of a run that nobody needs any more.
@@ -245,8 +251,6 @@ fn spans_of(run_id: Uuid, records: Vec<(u32, Option<Record>)>) -> Vec<Begun> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use object_store::memory::InMemory;
-
     use super::*;
     use crate::window::parse_time;
 
@@ -267,39 +271,6 @@ mod tests {
 
     fn task(id: &str, cid: &str) -> ExportTask {
         ExportTask { task_id: id.to_owned(), requested_at: span().begun_at, cids: vec![cid.to_owned()] }
-    }
-
-    fn lake() -> Lake {
-        Lake::new(Arc::new(InMemory::new()), "memory".to_owned())
-    }
-
-    #[tokio::test]
-    async fn what_a_run_began_is_found_by_others_until_it_ends() {
-        let lake = lake();
-        let (own, other) = (Uuid::now_v7(), Uuid::now_v7());
-        let journal = Journal::new(&lake, other);
-        let number = journal.write(&Record::Span(span())).await.unwrap();
-        journal.write(&Record::Intent { span: number, cids: vec!["a:1".into()] }).await.unwrap();
-        assert_eq!(begun_spans(&lake, own).await.unwrap()[0].tasks, []);
-        journal.write(&Record::Task { span: number, task: task("t1", "a:1") }).await.unwrap();
-        let begun = begun_spans(&lake, own).await.unwrap();
-        assert_eq!(begun, [Begun { run_id: other, span: span(), tasks: vec![task("t1", "a:1")] }]);
-        assert_eq!(begun_spans(&lake, other).await.unwrap(), []);
-        journal.end().await;
-        assert_eq!(begun_spans(&lake, own).await.unwrap(), []);
-    }
-
-    #[tokio::test]
-    async fn a_damaged_record_is_named() {
-        let lake = lake();
-        let run_id = Uuid::now_v7();
-        let key = Key::Journal { run_id, seq: 0 };
-        lake.store().put(&key.path(), "{}".into()).await.unwrap();
-        let error = begun_spans(&lake, Uuid::now_v7()).await.unwrap_err();
-        assert_eq!(error.kind(), Kind::Data);
-        assert!(error.report().contains(&key.to_string()), "{}", error.report());
-        forget(&lake, run_id).await.unwrap();
-        assert_eq!(begun_spans(&lake, Uuid::now_v7()).await.unwrap(), []);
     }
 
     #[test]

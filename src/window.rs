@@ -39,11 +39,27 @@ pub enum WindowError {
 
 /// A half-open span of time, `[since, until)`, never empty. Microsecond precision, UTC.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "Bounds")]
 pub struct Window {
     /// First instant inside.
     pub since: Timestamp,
     /// First instant after.
     pub until: Timestamp,
+}
+
+/// A window as it is written, which may be empty.
+#[derive(Deserialize)]
+struct Bounds {
+    since: Timestamp,
+    until: Timestamp,
+}
+
+impl TryFrom<Bounds> for Window {
+    type Error = WindowError;
+
+    fn try_from(Bounds { since, until }: Bounds) -> Result<Self, WindowError> {
+        Self::new(since, until)
+    }
 }
 
 impl Window {
@@ -55,7 +71,7 @@ impl Window {
     /// The whole UTC day that `at` falls on.
     pub fn day_of(at: Timestamp) -> Self {
         let since = floor_us(at, DAY_US);
-        Self { since, until: since + SignedDuration::from_hours(24) }
+        Self { since, until: add(since, SignedDuration::from_hours(24)) }
     }
 
     /// Whether `at` is inside.
@@ -153,7 +169,7 @@ impl Grid {
     /// The first grid line at or after `at`.
     pub fn ceil(&self, at: Timestamp) -> Timestamp {
         let floor = self.floor(at);
-        if floor == at { at } else { floor + self.step() }
+        if floor == at { at } else { add(floor, self.step()) }
     }
 
     /// `range` cut at every grid line inside it; its own ends stay where they are.
@@ -161,7 +177,7 @@ impl Grid {
         let mut cells = Vec::new();
         let mut since = range.since;
         while since < range.until {
-            let until = (self.floor(since) + self.step()).min(range.until);
+            let until = add(self.floor(since), self.step()).min(range.until);
             cells.push(Window { since, until });
             since = until;
         }
@@ -212,6 +228,11 @@ pub fn parse_duration(text: &str) -> Result<SignedDuration, WindowError> {
     if duration.is_negative() { Err(refused()) } else { Ok(duration) }
 }
 
+/// Stops at the end of time, which is in the year 9999.
+fn add(at: Timestamp, duration: SignedDuration) -> Timestamp {
+    at.checked_add(duration).unwrap_or(Timestamp::MAX)
+}
+
 fn floor_us(at: Timestamp, step_us: i64) -> Timestamp {
     // Nanoseconds are floored too, so that an instant before 1970 never moves forward.
     let us = i64::try_from(at.as_nanosecond().div_euclid(1_000)).unwrap_or(i64::MIN);
@@ -245,6 +266,24 @@ mod tests {
         for bad in ["", "yesterday", "2026-13-01", "2026-01-02T00:00:00", "20260102"] {
             assert!(parse_time(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn time_has_ends() {
+        for edge in [Timestamp::MIN, Timestamp::MAX] {
+            let day = Window::day_of(edge);
+            assert!(day.since <= edge && edge <= day.until);
+            assert!(hours(1).floor(edge) <= edge && edge <= hours(1).ceil(edge));
+        }
+        let last = Window::new(at("9999-12-30"), Timestamp::MAX).unwrap();
+        assert_eq!(hours(1).cells(last).len(), 23);
+    }
+
+    #[test]
+    fn a_window_that_is_written_empty_is_not_read() {
+        let text = serde_json::to_string(&window("2026-01-01", "2026-01-02")).unwrap();
+        assert_eq!(serde_json::from_str::<Window>(&text).unwrap(), window("2026-01-01", "2026-01-02"));
+        assert!(serde_json::from_str::<Window>(&text.replace("01-01", "01-02")).is_err());
     }
 
     #[test]

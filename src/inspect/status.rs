@@ -108,7 +108,7 @@ pub async fn status(lake: &Lake) -> Result<Status> {
     let begun = journal::begun_spans(lake, Uuid::nil()).await?;
     let records = if begun.is_empty() { Vec::new() } else { objects(lake, Some(&Key::journals())).await? };
     let mut status = of(&state, identity, lake.display_url(), &begun, &records);
-    status.last_snapshot = snapshots.last().copied();
+    status.last_snapshot = snapshots.first().copied();
     status.pending = pending(lake, &state).await?;
     Ok(status)
 }

@@ -1,7 +1,6 @@
 //! Committing: settle what is pending, rebase on the log as it is, put, settle. Losing a race is a new round, not an error.
 
 use object_store::{ObjectStoreExt, PutPayload};
-use xxhash_rust::xxh3::xxh3_128;
 
 use super::Lake;
 use super::entry::{Action, CellRecord, Entry, Lists, ListsAside, READER_VERSION};
@@ -46,14 +45,13 @@ impl Lake {
                 actions,
             };
             // A rule that this breaks must not reach the log, where it could never be repaired.
-            let mut after = state.clone();
-            after.apply(&entry).map_err(|error| Error::new(Kind::Internal, error.to_string()))?;
+            state.check(&entry).map_err(|error| Error::new(Kind::Internal, error.to_string()))?;
             if self.put_entry(&entry).await? == Put::Lost {
                 self.refresh(state).await?;
                 continue;
             }
-            self.snapshot_if_due(&after).await;
-            *state = after;
+            state.apply(&entry)?;
+            self.snapshot_if_due(state).await;
             let settled = match self.settle(state).await {
                 Ok(()) => true,
                 Err(error) => {
@@ -99,19 +97,11 @@ impl Lake {
     pub(crate) async fn lists_aside(&self, name: &str) -> Result<Option<Lists>> {
         let key = Key::Lists(name.to_owned());
         let cannot = |error| store_error("cannot read the lists of a cell", self.display_url(), error);
-        let bytes = match self.store().get(&key.path()).await {
-            Ok(found) => found.bytes().await.map_err(cannot)?,
-            Err(object_store::Error::NotFound { .. }) => return Ok(None),
-            Err(error) => return Err(cannot(error)),
-        };
-        let damaged = || {
-            Error::new(Kind::Data, format!("`{key}` is not what was written"))
-                .hint("restore it from a version or a backup of the bucket")
-        };
-        if content_name(&bytes) != name {
-            return Err(damaged());
+        match self.store().get(&key.path()).await {
+            Ok(found) => Lists::from_json(name, &found.bytes().await.map_err(cannot)?).map(Some),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(cannot(error)),
         }
-        serde_json::from_slice(&bytes).map(Some).map_err(|error| damaged().because(error))
     }
 
     /// Named by content, so that the cells of a span, which share their lists, share one object.
@@ -120,9 +110,7 @@ impl Lake {
             return Ok(());
         }
         let lists = std::mem::take(&mut record.lists);
-        let bytes = serde_json::to_vec(&lists)
-            .map_err(|error| Error::new(Kind::Internal, "cannot write the lists of a cell").because(error))?;
-        let name = content_name(&bytes);
+        let (name, bytes) = lists.to_json();
         self.store()
             .put(&Key::Lists(name.clone()).path(), PutPayload::from(bytes))
             .await
@@ -135,8 +123,4 @@ impl Lake {
         });
         Ok(())
     }
-}
-
-fn content_name(bytes: &[u8]) -> String {
-    format!("{:032x}", xxh3_128(bytes))
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+use xxhash_rust::xxh3::xxh3_128;
 
 use super::layout::{self, Key};
 use crate::error::{Error, Kind, Result};
@@ -69,7 +70,7 @@ pub struct Cover {
 
 /// How complete a cell is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(from = "FlatRecord")]
 pub struct CellRecord {
     /// Channels that were asked for.
     pub channels_asked: u64,
@@ -97,6 +98,46 @@ pub struct CellRecord {
     pub bytes_downloaded: u64,
     /// An order-free hash of the rows, by dataset: 128 bits in hexadecimal.
     pub content: BTreeMap<String, String>,
+}
+
+/// A [`CellRecord`] as it is read: serde would keep a copy of every key and value first, to find those of the lists.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct FlatRecord {
+    channels_asked: u64,
+    channels_returned: u64,
+    missing_channels: Vec<String>,
+    failed_channels: Vec<Exception>,
+    task_ids: Vec<String>,
+    lists_aside: Option<ListsAside>,
+    lines: BTreeMap<String, u64>,
+    rows: BTreeMap<String, u64>,
+    rejected: u64,
+    unclassified: u64,
+    out_of_window: u64,
+    vanished: u64,
+    bytes_downloaded: u64,
+    content: BTreeMap<String, String>,
+}
+
+impl From<FlatRecord> for CellRecord {
+    fn from(flat: FlatRecord) -> Self {
+        let FlatRecord { missing_channels, failed_channels, task_ids, .. } = flat;
+        Self {
+            channels_asked: flat.channels_asked,
+            channels_returned: flat.channels_returned,
+            lists: Lists { missing_channels, failed_channels, task_ids },
+            lists_aside: flat.lists_aside,
+            lines: flat.lines,
+            rows: flat.rows,
+            rejected: flat.rejected,
+            unclassified: flat.unclassified,
+            out_of_window: flat.out_of_window,
+            vanished: flat.vanished,
+            bytes_downloaded: flat.bytes_downloaded,
+            content: flat.content,
+        }
+    }
 }
 
 /// The lists of a [`CellRecord`], which grow with the number of channels.
@@ -214,6 +255,28 @@ impl Lists {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// The bytes of their own object, and its name, which is their hash.
+    pub(crate) fn to_json(&self) -> (String, Vec<u8>) {
+        let bytes = serde_json::to_vec(self).expect("lists are texts only");
+        (content_name(&bytes), bytes)
+    }
+
+    /// Reads the object of this name; refuses it if it is not what was written.
+    pub fn from_json(name: &str, bytes: &[u8]) -> Result<Self> {
+        let damaged = || {
+            Error::new(Kind::Data, format!("`{}` is not what was written", Key::Lists(name.to_owned())))
+                .hint("restore it from a version or a backup of the bucket")
+        };
+        if content_name(bytes) != name {
+            return Err(damaged());
+        }
+        serde_json::from_slice(bytes).map_err(|error| damaged().because(error))
+    }
+}
+
+fn content_name(bytes: &[u8]) -> String {
+    format!("{:032x}", xxh3_128(bytes))
 }
 
 impl CellRecord {
@@ -240,17 +303,16 @@ impl Entry {
         struct Head {
             reader_version: u32,
         }
+        let key = Key::Entry(number);
         let broken = |error: serde_json::Error| {
-            Error::new(Kind::Data, format!("entry {number} of the lake's log cannot be read"))
+            Error::new(Kind::Data, format!("`{key}` is no entry of the lake's log"))
                 .because(error)
                 .hint("the log is never edited: restore the object from a version or a backup of the bucket")
         };
         let head: Head = serde_json::from_slice(bytes).map_err(broken)?;
         if head.reader_version > READER_VERSION {
-            let message = format!(
-                "entry {number} of the lake's log needs format {}, this chatlake reads up to {READER_VERSION}",
-                head.reader_version
-            );
+            let message =
+                format!("`{key}` needs format {}, this chatlake reads up to {READER_VERSION}", head.reader_version);
             return Err(Error::new(Kind::Usage, message).hint("use the newer chatlake that wrote to this lake"));
         }
         serde_json::from_slice(bytes).map_err(broken)
@@ -308,6 +370,31 @@ mod tests {
     fn an_entry_is_read_as_it_was_written() {
         let entry = entry();
         assert_eq!(Entry::from_json(3, &entry.to_json()).unwrap(), entry);
+    }
+
+    #[test]
+    fn a_record_is_read_with_every_field() {
+        let record = CellRecord {
+            channels_asked: 1,
+            channels_returned: 2,
+            lists: Lists {
+                missing_channels: vec!["a:1".into()],
+                failed_channels: vec![Exception { cid: "a:2".into(), reason: "failed".into() }],
+                task_ids: vec!["t".into()],
+            },
+            lists_aside: Some(ListsAside { xxh3: "x".into(), missing_channels: 3, failed_channels: 4, task_ids: 5 }),
+            lines: [("message".to_owned(), 6)].into(),
+            rows: [("messages".to_owned(), 7)].into(),
+            rejected: 8,
+            unclassified: 9,
+            out_of_window: 10,
+            vanished: 11,
+            bytes_downloaded: 12,
+            content: [("messages".to_owned(), "f".to_owned())].into(),
+        };
+        let text = serde_json::to_string(&record).unwrap();
+        assert_eq!(serde_json::from_str::<CellRecord>(&text).unwrap(), record);
+        assert_eq!(serde_json::from_str::<CellRecord>("{}").unwrap(), CellRecord::default());
     }
 
     #[test]

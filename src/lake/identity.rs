@@ -70,6 +70,15 @@ pub struct Include {
 }
 
 impl Identity {
+    /// Reads the object.
+    pub fn from_json(bytes: &[u8], lake: &str) -> Result<Self> {
+        serde_json::from_slice(bytes).map_err(|error| {
+            Error::new(Kind::Usage, format!("`{}` at {lake} is not a lake's identity", Key::Identity))
+                .because(error)
+                .hint("use a chatlake at least as new as the one that made this lake, or another --lake")
+        })
+    }
+
     /// The same identity, spelled the one way: lists sorted and without repetition.
     #[must_use]
     pub fn normalized(mut self) -> Self {
@@ -158,11 +167,7 @@ impl Lake {
             Err(object_store::Error::NotFound { .. }) => return Ok(None),
             Err(error) => return Err(cannot(error)),
         };
-        serde_json::from_slice(&bytes).map(Some).map_err(|error| {
-            Error::new(Kind::Usage, format!("`{}` at {} is not a lake's identity", Key::Identity, self.display_url()))
-                .because(error)
-                .hint("use a chatlake at least as new as the one that made this lake, or another --lake")
-        })
+        Identity::from_json(&bytes, self.display_url()).map(Some)
     }
 
     /// Makes sure that this lake is `wanted`: claims it when nobody has and `create` is set, refuses any other.

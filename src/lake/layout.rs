@@ -5,7 +5,7 @@
 //! _quarantine/snapshot_date=2026-02-01/<file>.parquet    rows that did not fit
 //! _chatlake/lake.json                                    whose lake this is
 //! _chatlake/log/00000000000000000042.json                the commit log
-//! _chatlake/snapshots/00000000000000000100.json          the log up to there, folded
+//! _chatlake/snapshots/00000000000000000100.ndjson.gz     the log up to there, folded
 //! _chatlake/lists/<hash>.json                            long lists of entries, by content
 //! _chatlake/staging/<run>/<file>.parquet                 whole files that are not committed yet
 //! _chatlake/runs/<run>/00000007.json                     the journal of a run
@@ -69,14 +69,14 @@ impl Key {
         let parts: Vec<&str> = path.as_ref().split('/').collect();
         match parts.as_slice() {
             ["_chatlake", "lake.json"] => Some(Self::Identity),
-            ["_chatlake", "log", name] => Some(Self::Entry(number(name, 20)?)),
-            ["_chatlake", "snapshots", name] => Some(Self::Snapshot(number(name, 20)?)),
+            ["_chatlake", "log", name] => Some(Self::Entry(number(name, 20, ".json")?)),
+            ["_chatlake", "snapshots", name] => Some(Self::Snapshot(number(name, 20, ".ndjson.gz")?)),
             ["_chatlake", "lists", name] => {
                 Some(Self::Lists(name.strip_suffix(".json").filter(|hash| is_name(hash))?.to_owned()))
             }
             ["_chatlake", "staging", run, name] => Some(Self::Staged { run_id: uuid(run)?, file: parquet(name)? }),
             ["_chatlake", "runs", run, name] => {
-                Some(Self::Journal { run_id: uuid(run)?, seq: u32::try_from(number(name, 8)?).ok()? })
+                Some(Self::Journal { run_id: uuid(run)?, seq: u32::try_from(number(name, 8, ".json")?).ok()? })
             }
             ["_chatlake", "probe", name] => Some(Self::Probe(uuid(name.strip_suffix(".json")?)?)),
             [dataset, partition @ .., name] if !partition.is_empty() && *dataset != "_chatlake" => {
@@ -133,7 +133,7 @@ impl std::fmt::Display for Key {
             Self::Identity => write!(f, "_chatlake/lake.json"),
             // Twenty digits hold every u64, so the keys sort as the numbers do.
             Self::Entry(number) => write!(f, "_chatlake/log/{number:020}.json"),
-            Self::Snapshot(number) => write!(f, "_chatlake/snapshots/{number:020}.json"),
+            Self::Snapshot(number) => write!(f, "_chatlake/snapshots/{number:020}.ndjson.gz"),
             Self::Lists(hash) => write!(f, "_chatlake/lists/{hash}.json"),
             Self::Staged { run_id, file } => write!(f, "_chatlake/staging/{run_id}/{file}.parquet"),
             Self::Journal { run_id, seq } => write!(f, "_chatlake/runs/{run_id}/{seq:08}.json"),
@@ -186,8 +186,8 @@ fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-')
 }
 
-fn number(name: &str, digits: usize) -> Option<u64> {
-    let name = name.strip_suffix(".json")?;
+fn number(name: &str, digits: usize, suffix: &str) -> Option<u64> {
+    let name = name.strip_suffix(suffix)?;
     (name.len() == digits && name.bytes().all(|b| b.is_ascii_digit())).then(|| name.parse().ok())?
 }
 

@@ -42,7 +42,7 @@ impl Lake {
         let mut number = state.next();
         while let Some(entry) = entries.next().await.transpose()? {
             let Some(entry) = entry else {
-                let message = format!("entry {number} of the lake's log is gone, entry {last} is there");
+                let message = format!("`{}` is gone, and the log goes on to entry {last}", Key::Entry(number));
                 return Err(Error::new(Kind::Data, message).hint(
                     "restore it from a version or a backup of the bucket; no lifecycle rule may touch `_chatlake/log/`",
                 ));
@@ -94,6 +94,8 @@ impl Lake {
             match self.entry(entry.number).await {
                 Ok(Some(found)) if found.commit_id == entry.commit_id => return Ok(Put::Landed),
                 Ok(Some(_)) => return Ok(Put::Lost),
+                // Something lies there, and it is no entry.
+                Err(error) if error.kind() != Kind::Temporary => return Err(error),
                 read => {
                     let error = store_error("cannot write to the log", self.display_url(), error);
                     if attempt == PUT_ATTEMPTS || (read.is_ok() && error.kind() != Kind::Temporary) {

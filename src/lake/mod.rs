@@ -11,6 +11,7 @@ pub mod entry;
 pub mod identity;
 pub mod layout;
 pub mod proposal;
+pub mod snapshot;
 pub mod staging;
 pub mod state;
 pub mod store;
@@ -18,7 +19,6 @@ pub mod store;
 mod commit;
 mod log;
 mod settle;
-mod snapshot;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

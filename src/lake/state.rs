@@ -4,6 +4,8 @@
 //! covers never overlap, every file that belongs to a cell lies in exactly one cover, and only the last entry may still
 //! have files to move.
 
+use std::borrow::Borrow;
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
@@ -11,24 +13,51 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::entry::{Action, Cover, DataFile, Entry, Void};
+use super::layout::Key;
 use super::proposal::is_older;
 use crate::window::Window;
 
 /// The fold of the log up to an entry.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct State {
     next: u64,
     origin: Option<Timestamp>,
     covers: BTreeMap<Timestamp, Covered>,
-    files: BTreeMap<String, Live>,
+    files: BTreeSet<ById>,
+    /// The start of the cell, and the id, of every file that belongs to one.
+    files_by_cell: BTreeSet<(Timestamp, String)>,
     pending: Option<Pending>,
-    #[serde(default, skip_serializing_if = "is_zero")]
     single_writer_entries: u64,
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref)]
-fn is_zero(number: &u64) -> bool {
-    *number == 0
+/// A live file, found by its id. Boxed, since half of a tree's slots are empty.
+#[derive(Clone, Debug)]
+struct ById(Box<Live>);
+
+impl Borrow<str> for ById {
+    fn borrow(&self) -> &str {
+        &self.0.file.id
+    }
+}
+
+impl Ord for ById {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.file.id.cmp(&other.0.file.id)
+    }
+}
+
+impl PartialOrd for ById {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Eq for ById {}
+
+impl PartialEq for ById {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
 }
 
 /// A cover and the entry that made it.
@@ -69,7 +98,7 @@ pub struct Pending {
 
 /// An entry that breaks the rules of the log.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("entry {entry} of the lake's log breaks its rules: {reason}")]
+#[error("`{}` breaks the rules of the lake's log: {reason}", Key::Entry(*.entry))]
 pub struct Broken {
     /// The entry's number.
     pub entry: u64,
@@ -79,18 +108,50 @@ pub struct Broken {
 
 impl Default for State {
     fn default() -> Self {
-        Self {
-            next: 1,
-            origin: None,
-            covers: BTreeMap::new(),
-            files: BTreeMap::new(),
-            pending: None,
-            single_writer_entries: 0,
-        }
+        Self::restore(0, None, None, 0)
     }
 }
 
 impl State {
+    /// The state after entry `through`, whose covers and files are still to be added.
+    pub(super) fn restore(
+        through: u64,
+        origin: Option<Timestamp>,
+        pending: Option<Pending>,
+        single_writer_entries: u64,
+    ) -> Self {
+        Self {
+            next: through + 1,
+            origin,
+            covers: BTreeMap::new(),
+            files: BTreeSet::new(),
+            files_by_cell: BTreeSet::new(),
+            pending,
+            single_writer_entries,
+        }
+    }
+
+    /// Adds a cover that is disjoint from all others.
+    pub(super) fn add_cover(&mut self, covered: Covered) {
+        self.covers.insert(covered.cover.window.since, covered);
+    }
+
+    /// Adds a file that is not there yet.
+    pub(super) fn add_file(&mut self, live: Live) {
+        if let Some(cell) = live.file.cell {
+            self.files_by_cell.insert((cell.since, live.file.id.clone()));
+        }
+        self.files.insert(ById(Box::new(live)));
+    }
+
+    fn remove_file(&mut self, id: &str) -> Option<Live> {
+        let ById(live) = self.files.take(id)?;
+        if let Some(cell) = live.file.cell {
+            self.files_by_cell.remove(&(cell.since, live.file.id.clone()));
+        }
+        Some(*live)
+    }
+
     /// The number of the next entry.
     pub fn next(&self) -> u64 {
         self.next
@@ -134,12 +195,16 @@ impl State {
 
     /// Every live file, in order of id.
     pub fn files(&self) -> impl Iterator<Item = &Live> {
-        self.files.values()
+        self.files.iter().map(|ById(live)| &**live)
     }
 
-    /// The live files whose cell lies in `window`.
+    /// The live files whose cell lies in `window`, in order of time.
     pub fn files_of(&self, window: Window) -> impl Iterator<Item = &Live> {
-        self.files.values().filter(move |live| live.file.cell.is_some_and(|cell| window.covers(&cell)))
+        self.files_by_cell
+            .range((window.since, String::new())..(window.until, String::new()))
+            .filter_map(|(_, id)| self.files.get(id.as_str()))
+            .map(|ById(live)| &**live)
+            .filter(move |live| live.file.cell.is_some_and(|cell| window.covers(&cell)))
     }
 
     /// The last entry, unless it is known to be settled.
@@ -164,6 +229,22 @@ impl State {
 
     /// Takes the next entry in, or changes nothing.
     pub fn apply(&mut self, entry: &Entry) -> Result<(), Broken> {
+        match self.step(entry)? {
+            Step::Void(void) => self.apply_void(entry.number, void),
+            Step::Change(change) => self.apply_change(entry, change),
+        }
+        self.next += 1;
+        self.single_writer_entries += u64::from(entry.single_writer);
+        Ok(())
+    }
+
+    /// Whether [`State::apply`] would take this entry.
+    pub(super) fn check(&self, entry: &Entry) -> Result<(), Broken> {
+        self.step(entry).map(drop)
+    }
+
+    /// Checks every rule that an entry is under; what comes back cannot fail.
+    fn step<'a>(&self, entry: &'a Entry) -> Result<Step<'a>, Broken> {
         let broken = |reason: String| Broken { entry: entry.number, reason };
         if entry.number != self.next {
             return Err(broken(format!("entry {} was expected", self.next)));
@@ -175,27 +256,21 @@ impl State {
             Action::Void(void) => Some(void),
             _ => None,
         });
-        if let Some(void) = void {
-            if entry.actions.len() > 1 {
-                return Err(broken("a void stands alone".to_owned()));
-            }
-            self.apply_void(entry.number, void).map_err(broken)?;
-        } else {
-            let change = self.change(entry).map_err(broken)?;
-            self.apply_change(entry, change);
+        let Some(void) = void else { return self.change(entry).map(Step::Change).map_err(broken) };
+        if entry.actions.len() > 1 {
+            return Err(broken("a void stands alone".to_owned()));
         }
-        self.next += 1;
-        self.single_writer_entries += u64::from(entry.single_writer);
-        Ok(())
+        let voids = |pending: &Pending| pending.entry == void.entry && !pending.covered.is_empty();
+        if !self.pending.as_ref().is_some_and(voids) {
+            return Err(broken(format!("it voids entry {}, which is not the last commit", void.entry)));
+        }
+        Ok(Step::Void(void))
     }
 
-    fn apply_void(&mut self, number: u64, void: &Void) -> Result<(), String> {
-        let Some(voided) = self.pending.take_if(|pending| pending.entry == void.entry && !pending.covered.is_empty())
-        else {
-            return Err(format!("it voids entry {}, which is not the last commit", void.entry));
-        };
+    fn apply_void(&mut self, number: u64, void: &Void) {
+        let voided = self.pending.take().unwrap_or_default();
         for file in &voided.added {
-            self.files.remove(&file.id);
+            self.remove_file(&file.id);
         }
         for window in &voided.covered {
             self.covers.remove(&window.since);
@@ -212,15 +287,14 @@ impl State {
                 discarded.extend(back.iter().filter(inside).map(|live| live.file.clone()));
             } else {
                 let old = voided.replaced.iter().filter(|old| window.covers(&old.cover.window));
-                self.covers.extend(old.map(|old| (old.cover.window.since, old.clone())));
-                self.files.extend(back.iter().filter(inside).map(|live| (live.file.id.clone(), live.clone())));
+                old.for_each(|old| self.add_cover(old.clone()));
+                back.iter().filter(inside).for_each(|live| self.add_file(live.clone()));
             }
         }
         self.pending = Some(Pending { entry: number, discarded, ..Pending::default() });
-        Ok(())
     }
 
-    /// Checks every rule that a commit is under; what comes back cannot fail.
+    /// Checks every rule that a commit is under.
     fn change<'a>(&self, entry: &'a Entry) -> Result<Change<'a>, String> {
         let mut change = Change::default();
         for action in &entry.actions {
@@ -228,7 +302,7 @@ impl State {
                 Action::Origin(at) => change.origin = change.origin.or(Some(*at)),
                 Action::Cover(cover) => self.check_cover(cover, &mut change)?,
                 Action::Remove(removed) => {
-                    if !self.files.contains_key(&removed.id) || !change.removed.insert(&removed.id) {
+                    if !self.files.contains(removed.id.as_str()) || !change.removed.insert(&removed.id) {
                         return Err(format!("it removes `{}`, which is not live", removed.id));
                     }
                 }
@@ -254,7 +328,7 @@ impl State {
             if !file.is_well_named() {
                 return Err(format!("`{}` is no place for a file", file.key()));
             }
-            if self.files.contains_key(&file.id) || !ids.insert(&file.id) {
+            if self.files.contains(file.id.as_str()) || !ids.insert(&file.id) {
                 return Err(format!("it adds `{}`, which is there already", file.id));
             }
             let fits = |cell: Window| {
@@ -304,12 +378,11 @@ impl State {
             let since: Vec<Timestamp> = self.covers_in(window).map(|old| old.cover.window.since).collect();
             pending.replaced.extend(since.iter().filter_map(|since| self.covers.remove(since)));
             pending.covered.push(window);
-            let covered = Covered { cover: cover.clone(), entry: entry.number, commit_id: entry.commit_id };
-            self.covers.insert(window.since, covered);
+            self.add_cover(Covered { cover: cover.clone(), entry: entry.number, commit_id: entry.commit_id });
         }
-        pending.removed = change.removed.into_iter().filter_map(|id| self.files.remove(id)).collect();
+        pending.removed = change.removed.into_iter().filter_map(|id| self.remove_file(id)).collect();
         for file in change.added {
-            self.files.insert(file.id.clone(), Live { file: file.clone(), entry: entry.number });
+            self.add_file(Live { file: file.clone(), entry: entry.number });
             pending.added.push(file.clone());
         }
         self.pending = Some(pending);
@@ -317,6 +390,12 @@ impl State {
 }
 
 /// What an entry does, checked.
+enum Step<'a> {
+    Void(&'a Void),
+    Change(Change<'a>),
+}
+
+/// What a commit does.
 #[derive(Default)]
 struct Change<'a> {
     origin: Option<Timestamp>,

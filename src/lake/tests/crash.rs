@@ -6,8 +6,8 @@ use super::*;
 const FAULTS: [Fault; 4] = [Fault::Before, Fault::After, Fault::CrashBefore, Fault::CrashAfter];
 
 /// Two days are covered. The commit under test replaces the second and adds a third.
-pub(super) async fn base() -> Arc<dyn ObjectStore> {
-    let store = memory();
+pub(super) async fn base(place: &Place) -> Arc<dyn ObjectStore> {
+    let store = place.store().await;
     let lake = lake(&store);
     let mut state = State::default();
     let proposal = staged(&lake, "base", Mode::Extend, &[day(0), day(1)], 1).await;
@@ -24,8 +24,8 @@ pub(super) fn names(names: &[&str]) -> BTreeSet<String> {
 }
 
 /// Runs a commit whose `operation`-th operation fails. `None` when it has no such operation.
-async fn fail(operation: usize, fault: Fault) -> Option<(Arc<dyn ObjectStore>, Proposal, bool)> {
-    let store = base().await;
+async fn fail(place: &Place, operation: usize, fault: Fault) -> Option<(Arc<dyn ObjectStore>, Proposal, bool)> {
+    let store = base(place).await;
     let faulty = FaultStore::new(Arc::clone(&store));
     let proposal = staged(&lake(&store), "first", Mode::Replace { read_at: 2 }, &[day(1), day(2)], 2).await;
     faulty.fail(operation, fault);
@@ -35,12 +35,11 @@ async fn fail(operation: usize, fault: Fault) -> Option<(Arc<dyn ObjectStore>, P
     faulty.happened().then(|| (store, proposal, outcome.is_ok()))
 }
 
-#[tokio::test]
-async fn a_failed_commit_is_made_good_by_committing_it_again() {
+pub(super) async fn a_failed_commit_is_made_good_by_committing_it_again(place: &Place) {
     let mut operations = 0;
     for fault in FAULTS {
-        for operation in 0.. {
-            let Some((store, proposal, _)) = fail(operation, fault).await else { break };
+        for operation in (0..).step_by(place.step) {
+            let Some((store, proposal, _)) = fail(place, operation, fault).await else { break };
             let lake = lake(&store);
             let mut state = State::default();
             let outcome = lake.commit(&mut state, &proposal).await.unwrap();
@@ -56,14 +55,13 @@ async fn a_failed_commit_is_made_good_by_committing_it_again() {
             operations += 1;
         }
     }
-    assert!(operations > 100, "only {operations} operations failed");
+    assert!(operations * place.step > 100, "only {operations} operations failed");
 }
 
-#[tokio::test]
-async fn a_dead_run_is_followed_by_another_that_does_the_same_work() {
+pub(super) async fn a_dead_run_is_followed_by_another_that_does_the_same_work(place: &Place) {
     for fault in FAULTS {
-        for operation in 0.. {
-            let Some((store, _, succeeded)) = fail(operation, fault).await else { break };
+        for operation in (0..).step_by(place.step) {
+            let Some((store, _, succeeded)) = fail(place, operation, fault).await else { break };
             let lake = lake(&store);
             let mut state = lake.state().await.unwrap();
             let landed = state.next() == 3;
@@ -91,11 +89,10 @@ async fn a_dead_run_is_followed_by_another_that_does_the_same_work() {
     }
 }
 
-#[tokio::test]
-async fn a_dead_run_is_followed_by_one_that_only_extends() {
+pub(super) async fn a_dead_run_is_followed_by_one_that_only_extends(place: &Place) {
     for fault in FAULTS {
-        for operation in 0.. {
-            let Some((store, _, _)) = fail(operation, fault).await else { break };
+        for operation in (0..).step_by(place.step) {
+            let Some((store, _, _)) = fail(place, operation, fault).await else { break };
             let lake = lake(&store);
             let mut state = lake.state().await.unwrap();
             let landed = state.next() == 3;
@@ -111,36 +108,36 @@ async fn a_dead_run_is_followed_by_one_that_only_extends() {
     }
 }
 
-#[tokio::test]
-async fn a_put_without_an_answer_is_cleared_up_at_once() {
-    for operation in 0.. {
-        let (store, ..) = fail(operation, Fault::CrashAfter).await.unwrap();
-        if lake(&store).entry(2).await.unwrap().is_some() {
-            for fault in [Fault::Before, Fault::After] {
-                let (store, _, succeeded) = fail(operation, fault).await.unwrap();
-                assert!(succeeded, "{fault:?}");
-                assert_eq!(assert_exact(&store).await.next(), 3);
-            }
-            return;
-        }
+pub(super) async fn a_put_without_an_answer_is_cleared_up_at_once(place: &Place) {
+    let operation = put_operation().await;
+    for fault in [Fault::Before, Fault::After] {
+        let (store, _, succeeded) = fail(place, operation, fault).await.unwrap();
+        assert!(succeeded, "{fault:?}");
+        assert_eq!(assert_exact(&store).await.next(), 3);
     }
 }
 
-/// A lake whose last commit is put and not settled at all.
-pub(super) async fn unsettled() -> (Arc<dyn ObjectStore>, Proposal) {
+/// Which operation of the commit puts its entry.
+async fn put_operation() -> usize {
+    let place = Place::memory().unwrap();
     for operation in 0.. {
-        let (store, proposal, _) = fail(operation, Fault::CrashAfter).await.unwrap();
+        let (store, ..) = fail(&place, operation, Fault::CrashAfter).await.unwrap();
         if lake(&store).entry(2).await.unwrap().is_some() {
-            return (store, proposal);
+            return operation;
         }
     }
     unreachable!("a commit puts its entry")
 }
 
-#[tokio::test]
-async fn a_commit_whose_files_are_lost_is_as_if_it_had_never_been() {
-    let (store, proposal) = unsettled().await;
-    let before = assert_exact(&base().await).await;
+/// A lake whose last commit is put and not settled at all.
+pub(super) async fn unsettled(place: &Place) -> (Arc<dyn ObjectStore>, Proposal) {
+    let (store, proposal, _) = fail(place, put_operation().await, Fault::CrashAfter).await.unwrap();
+    (store, proposal)
+}
+
+pub(super) async fn a_commit_whose_files_are_lost_is_as_if_it_had_never_been(place: &Place) {
+    let (store, proposal) = unsettled(place).await;
+    let before = assert_exact(&base(place).await).await;
     store.delete(&proposal.add[1].staged_key().path()).await.unwrap();
     let state = assert_exact(&store).await;
     assert_eq!(state.next(), 4);
@@ -156,9 +153,8 @@ async fn a_commit_whose_files_are_lost_is_as_if_it_had_never_been() {
     assert_eq!(windows(&assert_exact(&store).await), [day(0), day(1), day(2)]);
 }
 
-#[tokio::test]
-async fn a_cell_whose_old_files_are_lost_as_well_is_uncovered() {
-    let (store, proposal) = unsettled().await;
+pub(super) async fn a_cell_whose_old_files_are_lost_as_well_is_uncovered(place: &Place) {
+    let (store, proposal) = unsettled(place).await;
     let old = data_file("messages", Some(day(1)), &format!("base-{}", day(1).since.as_second()));
     store.delete(&old.key().path()).await.unwrap();
     store.delete(&proposal.add[0].staged_key().path()).await.unwrap();
@@ -167,11 +163,10 @@ async fn a_cell_whose_old_files_are_lost_as_well_is_uncovered() {
     assert_eq!(live(&state), names(&["base@0", "base-users", "base-rejects"]));
 }
 
-#[tokio::test]
-async fn a_void_that_fails_is_made_good_too() {
+pub(super) async fn a_void_that_fails_is_made_good_too(place: &Place) {
     for fault in FAULTS {
-        for operation in 0.. {
-            let (store, proposal) = unsettled().await;
+        for operation in (0..).step_by(place.step) {
+            let (store, proposal) = unsettled(place).await;
             store.delete(&proposal.add[1].staged_key().path()).await.unwrap();
             let faulty = FaultStore::new(Arc::clone(&store));
             faulty.fail(operation, fault);

@@ -66,6 +66,11 @@ impl FaultStore {
         *self.plan.lock().unwrap() = Plan { meanwhile: Some((operations, what)), ..Plan::default() };
     }
 
+    /// Operations so far.
+    pub(super) fn operations(&self) -> usize {
+        self.plan.lock().unwrap().seen
+    }
+
     /// Whether the operation to fail has come.
     pub(super) fn happened(&self) -> bool {
         self.plan.lock().unwrap().happened

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::lake::entry::{Action, Entry, READER_VERSION, Removed, Void};
 use crate::lake::proposal::{Rebased, rebase};
+use crate::lake::snapshot;
 
 #[derive(Clone, Debug)]
 struct Step {
@@ -137,8 +138,8 @@ proptest! {
             replayed.apply(&read).unwrap();
         }
         prop_assert_eq!(&replayed, &state);
-        let json = serde_json::to_string(&state).unwrap();
-        prop_assert_eq!(serde_json::from_str::<State>(&json).unwrap(), state);
+        let bytes = snapshot::write(&state).unwrap();
+        prop_assert_eq!(snapshot::read(state.next() - 1, &bytes).unwrap(), Some(state));
     }
 
     #[test]

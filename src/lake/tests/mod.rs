@@ -1,11 +1,14 @@
-//! The lake as a whole: commits that fail, die and race, over stores that are real in all but the network.
+//! The lake as a whole: commits that go well, fail, die and race, on every kind of store.
 
 mod crash;
 mod fault_store;
 mod fold;
+mod history;
+mod journal;
+mod place;
 mod protocol;
 mod race;
-mod s3;
+mod servers;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,10 +16,10 @@ use std::time::Duration;
 
 use futures::TryStreamExt;
 use jiff::{SignedDuration, Timestamp};
-use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
 use uuid::Uuid;
 
+use self::place::Place;
 use super::Lake;
 use super::entry::{CellRecord, Cover, DataFile};
 use super::layout::{Key, QUARANTINE, partition};
@@ -24,12 +27,74 @@ use super::proposal::{Mode, Outcome, Proposal};
 use super::state::State;
 use crate::window::Window;
 
-fn memory() -> Arc<dyn ObjectStore> {
-    Arc::new(InMemory::new())
+/// What a store must do for a lake: these checks, each on each of these places, with a name of its own.
+macro_rules! contract {
+    ([$($place:ident)*] $checks:tt) => {
+        $(contract!($place $checks);)*
+    };
+    ($place:ident { $($group:ident { $($check:ident)* })* }) => {
+        mod $place {
+            $($(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+                async fn $check() {
+                    if let Some(place) = crate::lake::tests::Place::$place() {
+                        crate::lake::tests::$group::$check(&place).await;
+                    }
+                }
+            )*)*
+        }
+    };
+}
+
+contract!([memory disk radosgw moto] {
+    protocol {
+        quarters_become_a_day_and_snapshots_stay
+        an_unchanged_cell_keeps_its_files_and_is_exported_anew
+        what_others_did_meanwhile_decides
+        files_are_read_wherever_they_are
+        a_file_that_was_replaced_meanwhile_is_told_from_one_that_is_lost
+        a_commit_of_files_that_are_not_there_is_undone_and_says_so
+        large_files_are_staged_in_parts_and_an_aborted_one_leaves_nothing
+        long_lists_lie_aside_once
+        a_hole_in_the_log_is_refused
+        a_snapshot_is_a_shortcut_and_nothing_more
+        a_store_that_ignores_conditions_is_found_out
+        a_lake_belongs_to_one_app_and_one_selection
+        whoever_claims_a_lake_second_is_held_to_the_first
+        a_newer_lake_is_refused
+    }
+    crash {
+        a_failed_commit_is_made_good_by_committing_it_again
+        a_dead_run_is_followed_by_another_that_does_the_same_work
+        a_dead_run_is_followed_by_one_that_only_extends
+        a_put_without_an_answer_is_cleared_up_at_once
+        a_commit_whose_files_are_lost_is_as_if_it_had_never_been
+        a_cell_whose_old_files_are_lost_as_well_is_uncovered
+        a_void_that_fails_is_made_good_too
+    }
+    journal {
+        what_a_run_began_is_found_by_others_until_it_ends
+        a_damaged_record_is_named_and_can_be_forgotten
+    }
+});
+
+/// moto looks and puts in two steps, so that of two at once both may win.
+mod at_once {
+    contract!([memory disk radosgw] {
+        race {
+            commits_of_different_cells_all_land
+            of_commits_of_the_same_cell_one_lands
+            an_entry_has_one_winner_however_often_it_is_raced_for
+            a_run_may_settle_what_another_is_settling
+            a_run_may_commit_other_cells_at_any_moment_of_a_commit
+            a_later_export_wins_whenever_it_comes
+            two_runs_may_find_the_same_loss
+        }
+    });
 }
 
 fn lake(store: &Arc<dyn ObjectStore>) -> Lake {
-    Lake { pause: Duration::ZERO, ..Lake::new(Arc::clone(store), "memory".to_owned()) }
+    Lake { pause: Duration::ZERO, ..Lake::new(Arc::clone(store), "the lake".to_owned()) }
 }
 
 fn origin() -> Timestamp {
@@ -122,7 +187,10 @@ fn windows(state: &State) -> Vec<Window> {
 
 async fn objects(store: &Arc<dyn ObjectStore>) -> Vec<Key> {
     let all: Vec<_> = store.list(None).try_collect().await.unwrap();
-    all.iter().map(|object| Key::parse(&object.location).expect("every object is one of the layout's")).collect()
+    let mut keys: Vec<Key> =
+        all.iter().map(|object| Key::parse(&object.location).expect("every object is one of the layout's")).collect();
+    keys.sort_unstable();
+    keys
 }
 
 /// What readers of plain files see is what the log says: the same files, whole.

@@ -20,9 +20,8 @@ async fn commit(
     lake.commit(state, &proposal).await.unwrap()
 }
 
-#[tokio::test]
-async fn quarters_become_a_day_and_snapshots_stay() {
-    let store = memory();
+pub(super) async fn quarters_become_a_day_and_snapshots_stay(place: &Place) {
+    let store = place.store().await;
     let lake = lake(&store);
     let mut state = State::default();
     for quarter in 0..4 {
@@ -38,9 +37,8 @@ async fn quarters_become_a_day_and_snapshots_stay() {
     assert_eq!(state.origin(), Some(origin()));
 }
 
-#[tokio::test]
-async fn an_unchanged_cell_keeps_its_files_and_is_exported_anew() {
-    let store = memory();
+pub(super) async fn an_unchanged_cell_keeps_its_files_and_is_exported_anew(place: &Place) {
+    let store = place.store().await;
     let lake = lake(&store);
     let mut state = State::default();
     commit(&lake, &mut state, "first", Mode::Extend, &[day(0)], 1).await;
@@ -54,9 +52,8 @@ async fn an_unchanged_cell_keeps_its_files_and_is_exported_anew() {
     assert_eq!(state.covers().next().unwrap().cover.exported_at, exported(5));
 }
 
-#[tokio::test]
-async fn what_others_did_meanwhile_decides() {
-    let store = memory();
+pub(super) async fn what_others_did_meanwhile_decides(place: &Place) {
+    let store = place.store().await;
     let lake = lake(&store);
     let mut state = State::default();
     commit(&lake, &mut state, "a", Mode::Extend, &[day(0), day(1)], 5).await;
@@ -83,9 +80,8 @@ async fn what_others_did_meanwhile_decides() {
     assert_eq!(state.next(), 4);
 }
 
-#[tokio::test]
-async fn files_are_read_wherever_they_are() {
-    let store = memory();
+pub(super) async fn files_are_read_wherever_they_are(place: &Place) {
+    let store = place.store().await;
     let lake = lake(&store);
     let file = data_file("messages", Some(day(0)), "some-file");
     stage(&lake, &file).await;
@@ -94,9 +90,8 @@ async fn files_are_read_wherever_they_are() {
     assert_eq!(lake.read(&file).await.unwrap().bytes().await.unwrap(), "some-file");
 }
 
-#[tokio::test]
-async fn a_file_that_was_replaced_meanwhile_is_told_from_one_that_is_lost() {
-    let store = memory();
+pub(super) async fn a_file_that_was_replaced_meanwhile_is_told_from_one_that_is_lost(place: &Place) {
+    let store = place.store().await;
     let lake = lake(&store);
     let mut state = State::default();
     commit(&lake, &mut state, "old", Mode::Extend, &[day(0)], 1).await;
@@ -108,9 +103,8 @@ async fn a_file_that_was_replaced_meanwhile_is_told_from_one_that_is_lost() {
     assert_eq!(lake.read(&new).await.unwrap_err().kind(), Kind::Data);
 }
 
-#[tokio::test]
-async fn a_commit_of_files_that_are_not_there_is_undone_and_says_so() {
-    let store = memory();
+pub(super) async fn a_commit_of_files_that_are_not_there_is_undone_and_says_so(place: &Place) {
+    let store = place.store().await;
     let lake = lake(&store);
     let mut state = State::default();
     commit(&lake, &mut state, "old", Mode::Extend, &[day(0)], 1).await;
@@ -121,10 +115,8 @@ async fn a_commit_of_files_that_are_not_there_is_undone_and_says_so() {
     assert_eq!(state.files_of(day(0)).map(|live| live.entry).collect::<Vec<_>>(), [1]);
 }
 
-#[tokio::test]
-async fn large_files_are_staged_in_parts_and_an_aborted_one_leaves_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let lake = Lake::open(folder.path().to_str().unwrap(), &Default::default()).await.unwrap();
+pub(super) async fn large_files_are_staged_in_parts_and_an_aborted_one_leaves_nothing(place: &Place) {
+    let lake = lake(&place.store().await);
     let run_id = Uuid::from_u128(5);
     let chunk = bytes::Bytes::from(vec![7u8; 3_000_001]);
     let mut kept = lake.stage(run_id, "kept").unwrap();
@@ -143,9 +135,8 @@ async fn large_files_are_staged_in_parts_and_an_aborted_one_leaves_nothing() {
     assert_eq!(object.xxh3, format!("{:016x}", xxhash_rust::xxh3::xxh3_64(&bytes)));
 }
 
-#[tokio::test]
-async fn long_lists_lie_aside_once() {
-    let store = memory();
+pub(super) async fn long_lists_lie_aside_once(place: &Place) {
+    let store = place.store().await;
     let lake = lake(&store);
     let mut state = State::default();
     let mut proposal = staged(&lake, "a", Mode::Extend, &[day(0), day(1), day(2)], 1).await;
@@ -169,9 +160,8 @@ async fn long_lists_lie_aside_once() {
     assert_eq!(lake.lists(&records[0]).await.unwrap_err().kind(), Kind::Data);
 }
 
-#[tokio::test]
-async fn a_hole_in_the_log_is_refused() {
-    let store = memory();
+pub(super) async fn a_hole_in_the_log_is_refused(place: &Place) {
+    let store = place.store().await;
     let lake = lake(&store);
     let mut state = State::default();
     for number in 0..3 {
@@ -180,46 +170,49 @@ async fn a_hole_in_the_log_is_refused() {
     store.delete(&Key::Entry(2).path()).await.unwrap();
     let error = lake.state().await.unwrap_err();
     assert_eq!(error.kind(), Kind::Data);
-    assert!(error.report().contains("entry 2"), "{}", error.report());
+    assert!(error.report().contains("00000002.json` is gone"), "{}", error.report());
 }
 
-#[tokio::test]
-async fn a_snapshot_is_a_shortcut_and_nothing_more() {
-    let store = memory();
+pub(super) async fn a_snapshot_is_a_shortcut_and_nothing_more(place: &Place) {
+    let store = place.store().await;
     let lake = lake(&store);
     let mut state = State::default();
-    for number in 0..205 {
+    for number in 0..305 {
         let proposal = Proposal {
             commit_id: Uuid::now_v7(),
             mode: Mode::Extend,
             covers: vec![cover(day(number), 1)],
-            add: vec![data_file("messages", Some(day(number)), &format!("file-{number}"))],
+            add: Vec::new(),
             origin: None,
         };
-        stage(&lake, &proposal.add[0]).await;
         lake.commit(&mut state, &proposal).await.unwrap();
     }
     let found: Vec<Key> = objects(&store).await.into_iter().filter(|key| matches!(key, Key::Snapshot(_))).collect();
-    assert_eq!(found, [Key::Snapshot(100), Key::Snapshot(200)]);
+    assert_eq!(found, [Key::Snapshot(200), Key::Snapshot(300)], "of three, two are kept");
 
     let mut replayed = State::default();
     lake.refresh(&mut replayed).await.unwrap();
     assert_eq!(lake.state().await.unwrap(), replayed);
 
+    // What is no snapshot of ours is none.
+    let other = object_store::path::Path::from("_chatlake/snapshots/00000000000000000400.json");
+    store.put(&other, r#"{"reader_version":1,"xxh3":"","state":{}}"#.into()).await.unwrap();
+    assert_eq!(lake.state().await.unwrap(), replayed);
+
     // With the log's first half out of reach, only a snapshot can be the way.
     store.delete(&Key::Entry(50).path()).await.unwrap();
     assert_eq!(lake.state().await.unwrap(), replayed);
-    let bytes = store.get(&Key::Snapshot(200).path()).await.unwrap().bytes().await.unwrap();
-    let damaged = String::from_utf8(bytes.to_vec()).unwrap().replace("file-7\"", "file-8\"");
-    store.put(&Key::Snapshot(200).path(), damaged.into()).await.unwrap();
+    let bytes = store.get(&Key::Snapshot(300).path()).await.unwrap().bytes().await.unwrap();
+    let mut damaged = bytes.to_vec();
+    damaged[bytes.len() / 2] ^= 1;
+    store.put(&Key::Snapshot(300).path(), damaged.into()).await.unwrap();
     assert_eq!(lake.state().await.unwrap(), replayed);
-    store.put(&Key::Snapshot(100).path(), "{}".into()).await.unwrap();
+    store.put(&Key::Snapshot(200).path(), "{}".into()).await.unwrap();
     assert_eq!(lake.state().await.unwrap_err().kind(), Kind::Data);
 }
 
-#[tokio::test]
-async fn a_store_that_ignores_conditions_is_found_out() {
-    let mut store = FaultStore::new(memory());
+pub(super) async fn a_store_that_ignores_conditions_is_found_out(place: &Place) {
+    let mut store = FaultStore::new(place.store().await);
     let honest: Arc<dyn ObjectStore> = Arc::new(store.clone());
     assert!(lake(&honest).probe_conditional_put(Uuid::from_u128(1)).await.unwrap());
     store.ignores_conditions = true;
@@ -239,9 +232,8 @@ fn identity() -> Identity {
     }
 }
 
-#[tokio::test]
-async fn a_lake_belongs_to_one_app_and_one_selection() {
-    let store = memory();
+pub(super) async fn a_lake_belongs_to_one_app_and_one_selection(place: &Place) {
+    let store = place.store().await;
     let lake = lake(&store);
     let mut wanted = identity();
     wanted.selection.channel_types = vec!["team".to_owned(), "messaging".to_owned()];
@@ -258,16 +250,15 @@ async fn a_lake_belongs_to_one_app_and_one_selection() {
     assert_eq!(error.kind(), Kind::Usage);
     assert_eq!(
         error.to_string(),
-        "the lake at memory was made for something else: \
+        "the lake at the lake was made for something else: \
          `include.truncated_messages` is false in the lake and true in this run; \
          `selection.channel_types` is [\"messaging\",\"team\"] in the lake and not set in this run; \
          `selection.filter` is not set in the lake and {\"frozen\":{\"$eq\":false}} in this run"
     );
 }
 
-#[tokio::test]
-async fn whoever_claims_a_lake_second_is_held_to_the_first() {
-    let store = memory();
+pub(super) async fn whoever_claims_a_lake_second_is_held_to_the_first(place: &Place) {
+    let store = place.store().await;
     let (lake, mut other) = (lake(&store), identity());
     other.app_key = "other".to_owned();
     let (ours, theirs) = (identity(), other);
@@ -275,9 +266,8 @@ async fn whoever_claims_a_lake_second_is_held_to_the_first() {
     assert_eq!([a.is_ok(), b.is_ok()].iter().filter(|ok| **ok).count(), 1);
 }
 
-#[tokio::test]
-async fn a_newer_lake_is_refused() {
-    let store = memory();
+pub(super) async fn a_newer_lake_is_refused(place: &Place) {
+    let store = place.store().await;
     let mut newer = serde_json::to_value(identity()).unwrap();
     newer["format"] = json!(FORMAT + 1);
     store.put(&Key::Identity.path(), newer.to_string().into()).await.unwrap();

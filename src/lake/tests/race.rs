@@ -6,14 +6,13 @@ use futures::future::{BoxFuture, join_all};
 use super::crash::{base, names, unsettled};
 use super::fault_store::FaultStore;
 use super::*;
-use crate::lake::store::Env;
 
 const RUNS: i64 = 8;
 
-async fn race(open: impl AsyncFn() -> Lake, window: impl Fn(i64) -> Window) -> Vec<Outcome> {
+async fn race(store: &Arc<dyn ObjectStore>, window: impl Fn(i64) -> Window) -> Vec<Outcome> {
     let mut runs = Vec::new();
     for number in 0..RUNS {
-        let lake = open().await;
+        let lake = lake(store);
         let proposal = staged(&lake, &format!("run{number}"), Mode::Extend, &[window(number)], number).await;
         runs.push(tokio::spawn(async move { lake.commit(&mut State::default(), &proposal).await.unwrap() }));
     }
@@ -35,34 +34,21 @@ fn assert_one_landed(outcomes: &[Outcome], state: &State) {
     assert_eq!(state.files().count(), 3);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn commits_of_different_cells_all_land() {
-    let store = memory();
-    let outcomes = race(async || lake(&store), day).await;
+pub(super) async fn commits_of_different_cells_all_land(place: &Place) {
+    let store = place.store().await;
+    let outcomes = race(&store, day).await;
     assert_all_landed(&outcomes, &assert_exact(&store).await);
-
-    let folder = tempfile::tempdir().unwrap();
-    let open = async || Lake::open(folder.path().to_str().unwrap(), &Env::new()).await.unwrap();
-    let outcomes = race(open, day).await;
-    assert_all_landed(&outcomes, &assert_exact(open().await.store()).await);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_commits_of_the_same_cell_one_lands() {
-    let store = memory();
-    let outcomes = race(async || lake(&store), |_| day(0)).await;
+pub(super) async fn of_commits_of_the_same_cell_one_lands(place: &Place) {
+    let store = place.store().await;
+    let outcomes = race(&store, |_| day(0)).await;
     assert_one_landed(&outcomes, &assert_exact(&store).await);
-
-    let folder = tempfile::tempdir().unwrap();
-    let open = async || Lake::open(folder.path().to_str().unwrap(), &Env::new()).await.unwrap();
-    let outcomes = race(open, |_| day(0)).await;
-    assert_one_landed(&outcomes, &assert_exact(open().await.store()).await);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn an_entry_has_one_winner_however_often_it_is_raced_for() {
-    for _ in 0..20 {
-        let store = memory();
+pub(super) async fn an_entry_has_one_winner_however_often_it_is_raced_for(place: &Place) {
+    for _ in 0..20 / place.step {
+        let store = place.store().await;
         let claims = (0..RUNS).map(|number| {
             let lake = lake(&store);
             tokio::spawn(async move {
@@ -78,10 +64,11 @@ async fn an_entry_has_one_winner_however_often_it_is_raced_for() {
 /// Runs a commit of days 1 and 2, exported second, during which something else happens before its `operation`-th
 /// operation. `None` when it has no such operation.
 async fn interrupted(
+    place: &Place,
     operation: usize,
     meanwhile: impl Fn(Lake) -> BoxFuture<'static, ()>,
 ) -> Option<(Arc<dyn ObjectStore>, Outcome)> {
-    let store = base().await;
+    let store = base(place).await;
     let ours = staged(&lake(&store), "ours", Mode::Replace { read_at: 2 }, &[day(1), day(2)], 2).await;
     let slow = FaultStore::new(Arc::clone(&store));
     slow.meanwhile(operation, meanwhile(lake(&store)));
@@ -90,8 +77,7 @@ async fn interrupted(
     slow.happened().then_some((store, outcome))
 }
 
-#[tokio::test]
-async fn a_run_may_settle_what_another_is_settling() {
+pub(super) async fn a_run_may_settle_what_another_is_settling(place: &Place) {
     let settle = |lake: Lake| {
         async move {
             let mut state = lake.state().await.unwrap();
@@ -99,15 +85,14 @@ async fn a_run_may_settle_what_another_is_settling() {
         }
         .boxed()
     };
-    for operation in 0.. {
-        let Some((store, outcome)) = interrupted(operation, settle).await else { break };
+    for operation in (0..).step_by(place.step) {
+        let Some((store, outcome)) = interrupted(place, operation, settle).await else { break };
         assert_eq!(outcome, Outcome::Committed { entry: 2, superseded: vec![], settled: true }, "{operation}");
         assert_eq!(assert_exact(&store).await.next(), 3, "{operation}");
     }
 }
 
-#[tokio::test]
-async fn a_run_may_commit_other_cells_at_any_moment_of_a_commit() {
+pub(super) async fn a_run_may_commit_other_cells_at_any_moment_of_a_commit(place: &Place) {
     let extend = |lake: Lake| {
         async move {
             let theirs = staged(&lake, "theirs", Mode::Extend, &[day(2), day(3)], 3).await;
@@ -116,8 +101,8 @@ async fn a_run_may_commit_other_cells_at_any_moment_of_a_commit() {
         .boxed()
     };
     let mut firsts = BTreeSet::new();
-    for operation in 0.. {
-        let Some((store, outcome)) = interrupted(operation, extend).await else { break };
+    for operation in (0..).step_by(place.step) {
+        let Some((store, outcome)) = interrupted(place, operation, extend).await else { break };
         let first = entry_of(&outcome) == Some(2);
         firsts.insert(first);
         let (entry, superseded) = if first { (2, vec![]) } else { (3, vec![day(2)]) };
@@ -132,8 +117,7 @@ async fn a_run_may_commit_other_cells_at_any_moment_of_a_commit() {
     assert_eq!(firsts.len(), 2, "both orders must have been seen");
 }
 
-#[tokio::test]
-async fn a_later_export_wins_whenever_it_comes() {
+pub(super) async fn a_later_export_wins_whenever_it_comes(place: &Place) {
     let replace = |lake: Lake| {
         async move {
             let mut state = lake.state().await.unwrap();
@@ -144,8 +128,8 @@ async fn a_later_export_wins_whenever_it_comes() {
         .boxed()
     };
     let mut firsts = BTreeSet::new();
-    for operation in 0.. {
-        let Some((store, outcome)) = interrupted(operation, replace).await else { break };
+    for operation in (0..).step_by(place.step) {
+        let Some((store, outcome)) = interrupted(place, operation, replace).await else { break };
         let first = entry_of(&outcome) == Some(2);
         firsts.insert(first);
         if !first {
@@ -159,10 +143,9 @@ async fn a_later_export_wins_whenever_it_comes() {
     assert_eq!(firsts.len(), 2, "both orders must have been seen");
 }
 
-#[tokio::test]
-async fn two_runs_may_find_the_same_loss() {
-    for operation in 0.. {
-        let (store, proposal) = unsettled().await;
+pub(super) async fn two_runs_may_find_the_same_loss(place: &Place) {
+    for operation in (0..).step_by(place.step) {
+        let (store, proposal) = unsettled(place).await;
         store.delete(&proposal.add[1].staged_key().path()).await.unwrap();
         let other = lake(&store);
         let settle = async move {
