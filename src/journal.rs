@@ -206,9 +206,18 @@ impl Begun {
     }
 }
 
-/// The tasks to follow instead of asking again, newest first, so that each channel is in one of them. Of a task that was
-/// asked for again in halves the halves are taken.
-pub fn adoptable(begun: &[Begun], wanted: &SpanRecord, fresh_since: Timestamp) -> Vec<ExportTask> {
+/// A task to follow instead of asking again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Adopted {
+    /// The task.
+    pub task: ExportTask,
+    /// Channels of it that a newer one brings.
+    pub superseded: BTreeSet<String>,
+}
+
+/// The tasks to follow instead of asking again, newest first: each channel is brought by the newest that it is in. Of a task
+/// that was asked for again in halves the halves are taken.
+pub fn adoptable(begun: &[Begun], wanted: &SpanRecord, fresh_since: Timestamp) -> Vec<Adopted> {
     // Times are whole seconds: of tasks of one time the later in the journal is the newer.
     let mut tasks: Vec<&ExportTask> = begun
         .iter()
@@ -220,9 +229,11 @@ pub fn adoptable(begun: &[Begun], wanted: &SpanRecord, fresh_since: Timestamp) -
     let mut adopted = Vec::new();
     for task in tasks {
         let is_kept = wanted.begun_at.duration_since(task.requested_at) < KEPT_BY_STREAM;
-        if is_kept && task.cids.iter().all(|cid| !taken.contains(cid.as_str())) {
+        let superseded: BTreeSet<String> =
+            task.cids.iter().filter(|cid| taken.contains(cid.as_str())).cloned().collect();
+        if is_kept && superseded.len() < task.cids.len() {
             taken.extend(task.cids.iter().map(String::as_str));
-            adopted.push(task.clone());
+            adopted.push(Adopted { task: task.clone(), superseded });
         }
     }
     adopted
@@ -288,9 +299,14 @@ mod tests {
         };
         let wanted = SpanRecord { begun_at: at(60), ..span() };
         let ids = |wanted: &SpanRecord, since| -> Vec<String> {
-            adoptable(std::slice::from_ref(&begun), wanted, since).into_iter().map(|task| task.task_id).collect()
+            adoptable(std::slice::from_ref(&begun), wanted, since)
+                .into_iter()
+                .map(|adopted| adopted.task.task_id)
+                .collect()
         };
-        assert_eq!(ids(&wanted, at(0)), ["other", "half"]);
+        assert_eq!(ids(&wanted, at(0)), ["other", "half", "whole"]);
+        let whole = &adoptable(std::slice::from_ref(&begun), &wanted, at(0))[2];
+        assert_eq!(whole.superseded, BTreeSet::from(["a:1".to_owned()]));
         assert_eq!(ids(&wanted, at(1)), [""; 0], "older than what is to be replaced");
         assert_eq!(
             ids(&SpanRecord { begun_at: at(60 * 24 * 60), ..span() }, at(0)),

@@ -10,7 +10,7 @@ use arrow::array::Array;
 use chatlake::decode::{Decoder, Routes, Tally, Task};
 use chatlake::export::ExportTask;
 use chatlake::gunzip::Gunzip;
-use chatlake::journal::{Begun, Record, adoptable};
+use chatlake::journal::{Adopted, Begun, Record, adoptable};
 use chatlake::lake::entry::{Entry, Lists};
 use chatlake::lake::identity::Identity;
 use chatlake::lake::{Key, State, snapshot};
@@ -127,6 +127,7 @@ fn decoder(keep_raw: bool) -> Decoder {
         task_id: "task".to_owned(),
         exported_at,
         channels: None,
+        superseded: Arc::default(),
         routes: Arc::new(Routes::new(&Grid::default().cells(span), 1_000, exported_at, keep_raw)),
         keep_raw,
     })
@@ -223,9 +224,11 @@ fn journal(bytes: &[u8]) {
     for wanted in &begun {
         let adopted = adoptable(&begun, &wanted.span, wanted.span.begun_at);
         // A task may name a channel twice, but no channel is in two tasks.
-        let names = |task: &ExportTask| -> BTreeSet<String> { task.cids.iter().cloned().collect() };
+        let names = |adopted: &Adopted| -> BTreeSet<String> {
+            adopted.task.cids.iter().filter(|cid| !adopted.superseded.contains(*cid)).cloned().collect()
+        };
         let all: BTreeSet<String> = adopted.iter().flat_map(names).collect();
-        assert_eq!(all.len(), adopted.iter().map(|task| names(task).len()).sum::<usize>());
+        assert_eq!(all.len(), adopted.iter().map(|adopted| names(adopted).len()).sum::<usize>());
     }
 }
 

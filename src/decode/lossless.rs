@@ -169,7 +169,14 @@ fn lost(lines: &[Value]) -> Vec<String> {
     let cells = Grid::default().cells(day);
     let exported_at = parse_time("2026-02-01").unwrap();
     let routes = Arc::new(Routes::new(&cells, 1_000, exported_at, false));
-    let task = Task { task_id: "t".to_owned(), exported_at, channels: None, routes, keep_raw: false };
+    let task = Task {
+        task_id: "t".to_owned(),
+        exported_at,
+        channels: None,
+        superseded: Arc::default(),
+        routes,
+        keep_raw: false,
+    };
     let mut decoder = Decoder::new(task);
     for (number, line) in lines.iter().enumerate() {
         let text = line.to_string();

@@ -62,6 +62,8 @@ pub struct Task {
     pub exported_at: Timestamp,
     /// The channels it was asked for; none when nobody asked (files on disk).
     pub channels: Option<Arc<HashSet<String>>>,
+    /// Those of them that a later export brings: their messages and reactions are passed over.
+    pub superseded: Arc<HashSet<String>>,
     /// The cells of the span.
     pub routes: Arc<Routes>,
     /// Whether rows keep the JSON they came from.
@@ -299,6 +301,9 @@ impl Decoder {
         }
         let cid_number = self.number_of(&cid);
         self.messages.insert(message_key(&id), (created_at_us, cid_number));
+        if task.superseded.contains(cid.as_ref()) {
+            return;
+        }
         let cell = match task.routes.route(created_at_us) {
             Route::Cell(cell) => cell,
             Route::Margin => {
@@ -347,6 +352,9 @@ impl Decoder {
         };
         let cid = self.cids[cid as usize].clone();
         let task = Arc::clone(&self.task);
+        if task.superseded.contains(&cid) {
+            return Ok(());
+        }
         let Route::Cell(cell) = task.routes.route(created_at_us) else { return Ok(()) };
         let place = Place { cell, partition: task.routes.partition(cell, Some(&cid)) };
         let around = Surroundings {

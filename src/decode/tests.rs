@@ -17,6 +17,7 @@ fn task(channels: &[&str]) -> Task {
         task_id: "task-1".to_owned(),
         exported_at,
         channels: Some(Arc::new(channels.iter().map(|cid| (*cid).to_owned()).collect())),
+        superseded: Arc::default(),
         routes: Arc::new(Routes::new(&cells, 1_000, exported_at, false)),
         keep_raw: false,
     }
@@ -250,4 +251,26 @@ fn redundant_forms_of_one_fact_are_not_rescued() {
     for part in [r#""channel_type":"team""#, r#""channel_id":"a""#, r#""user_id":"eve""#] {
         assert!(rescued.contains(part), "{rescued}");
     }
+}
+
+#[test]
+fn channels_that_a_later_export_brings_are_passed_over() {
+    let superseded = Arc::new(HashSet::from(["messaging:b".to_owned()]));
+    let mut decoder = Decoder::new(Task { superseded, ..task(&["messaging:a", "messaging:b"]) });
+    for (number, cid) in ["messaging:a", "messaging:b"].into_iter().enumerate() {
+        let lines = [
+            format!(
+                r#"{{"type":"message","data":{{"id":"m{number}","cid":"{cid}","text":"hi","created_at":"2026-01-01T10:00:00Z","latest_reactions":[{{"type":"like","user_id":"u","message_id":"m{number}"}}]}}}}"#
+            ),
+            format!(r#"{{"type":"reaction","data":{{"message_id":"m{number}","user_id":"v","type":"love"}}}}"#),
+        ];
+        for bytes in lines.iter().map(String::as_bytes) {
+            decoder.line(Line { number: 1, offset: 0, length: bytes.len() as u64, bytes }).unwrap();
+        }
+    }
+    let (ready, tally) = decoder.finish().unwrap();
+    let rows = |name: &str| -> usize {
+        ready.iter().filter(|(dataset, _)| DATASETS[*dataset] == name).map(|(_, batch)| batch.num_rows()).sum()
+    };
+    assert_eq!((rows("messages"), rows("reactions"), rows("quarantine"), tally.rejected), (1, 2, 0, 0));
 }

@@ -15,7 +15,7 @@ use crate::error::{Error, Kind, Result};
 use crate::export::{
     Asked, ChannelRef, Discovery, Download, DownloadError, ExportRequest, ExportTask, TaskError, TaskFile,
 };
-use crate::journal::Record;
+use crate::journal::{Adopted, Record};
 use crate::sort::collector::Collector;
 use crate::window::Window;
 
@@ -56,7 +56,7 @@ pub struct Requests {
 /// What is left to do for some channels.
 enum Job {
     /// Follow a task that an earlier run has asked for.
-    Adopt(ExportTask),
+    Adopt(Adopted),
     /// Follow a task.
     Follow(ExportTask),
     /// Ask for an export.
@@ -153,11 +153,11 @@ impl<'p> Exports<'p> {
     pub(super) async fn bring_in(
         self,
         known: BTreeSet<String>,
-        adopted: Vec<ExportTask>,
+        adopted: Vec<Adopted>,
         discovers: bool,
     ) -> Result<(Arc<Collector>, Requests, Tally)> {
         let Pipeline { client, settings, progress, .. } = self.pipeline;
-        let begun: HashSet<&str> = adopted.iter().flat_map(|task| &task.cids).map(String::as_str).collect();
+        let begun: HashSet<&str> = adopted.iter().flat_map(|adopted| &adopted.task.cids).map(String::as_str).collect();
         lock(&self.requests).channels += begun.len() as u64;
         progress.channels(begun.len());
         let named: Vec<ChannelRef> = known
@@ -190,7 +190,7 @@ impl<'p> Exports<'p> {
                 progress.channels(channels.len());
                 Job::Ask(channels.into_iter().map(|channel| channel.cid).collect())
             });
-        stream::iter(adopted.iter().cloned().map(|task| Ok(Job::Adopt(task))))
+        stream::iter(adopted.iter().cloned().map(|adopted| Ok(Job::Adopt(adopted))))
             .chain(asked)
             .map_ok(|job| self.export(job))
             .try_buffer_unordered(settings.max_concurrent_exports)
@@ -208,7 +208,7 @@ impl<'p> Exports<'p> {
     async fn export(&self, job: Job) -> Result<()> {
         let mut jobs = vec![job];
         while let Some(job) = jobs.pop() {
-            let (task, is_adopted) = match job {
+            let (Adopted { task, superseded }, is_adopted) = match job {
                 Job::Ask(cids) => {
                     let tasks = self.ask(cids).await?;
                     jobs.extend(tasks.into_iter().rev().map(Job::Follow));
@@ -216,14 +216,15 @@ impl<'p> Exports<'p> {
                 }
                 // The span cannot be completed now: what is asked for is for the run that comes next.
                 Job::Adopt(_) | Job::Follow(_) if !lock(&self.unanswered).is_empty() => continue,
-                Job::Follow(task) => (task, false),
-                Job::Adopt(task) => {
-                    let channels = task.cids.len();
-                    tracing::info!(task_id = task.task_id, channels, "going on with an earlier run's export");
-                    (task, true)
+                Job::Follow(task) => (Adopted { task, superseded: BTreeSet::new() }, false),
+                Job::Adopt(adopted) => {
+                    let (task_id, channels) = (&adopted.task.task_id, adopted.task.cids.len());
+                    tracing::info!(task_id, channels, "going on with an earlier run's export");
+                    (adopted, true)
                 }
             };
-            let ended = self.follow(&task).await;
+            let ended = self.follow(&task, &superseded).await;
+            let wanted = task.cids.into_iter().filter(|cid| !superseded.contains(cid));
             let mut requests = lock(&self.requests);
             match ended {
                 Ok(()) => {
@@ -231,11 +232,11 @@ impl<'p> Exports<'p> {
                     requests.task_ids.push(task.task_id);
                 }
                 Err(Unfinished::Failed(why)) => {
-                    tracing::warn!(task_id = task.task_id, channels = task.cids.len(), "{why}");
+                    tracing::warn!(task_id = task.task_id, "{why}");
                     requests.adopted_tasks += u64::from(is_adopted);
                     requests.failed_tasks += 1;
                     requests.task_ids.push(task.task_id);
-                    match halves(task.cids) {
+                    match halves(wanted.collect()) {
                         Ok(halves) => jobs.extend(halves.map(Job::Ask)),
                         Err(cids) => requests.failed.extend(cids.into_iter().map(|cid| (cid, why.clone()))),
                     }
@@ -243,7 +244,7 @@ impl<'p> Exports<'p> {
                 Err(Unfinished::Gone(why)) if is_adopted => {
                     let why = why.report();
                     tracing::warn!(task_id = task.task_id, why, "an earlier run's export is gone: asking anew");
-                    jobs.push(Job::Ask(task.cids));
+                    jobs.push(Job::Ask(wanted.collect()));
                 }
                 Err(Unfinished::Gone(error) | Unfinished::Other(error)) => return Err(error),
             }
@@ -301,14 +302,14 @@ impl<'p> Exports<'p> {
     }
 
     /// Waits for a task and reads its file.
-    async fn follow(&self, task: &ExportTask) -> Result<(), Unfinished> {
+    async fn follow(&self, task: &ExportTask, superseded: &BTreeSet<String>) -> Result<(), Unfinished> {
         let Pipeline { client, settings, .. } = self.pipeline;
         let file = client.wait_for_task(task, settings.task_deadline).await?;
-        self.read(task, file).await
+        self.read(task, superseded, file).await
     }
 
     /// Downloads and decodes a finished task: as many at a time as there are cores.
-    async fn read(&self, task: &ExportTask, file: TaskFile) -> Result<(), Unfinished> {
+    async fn read(&self, task: &ExportTask, superseded: &BTreeSet<String>, file: TaskFile) -> Result<(), Unfinished> {
         let _permit = self.decoders.acquire().await.map_err(|_| Error::new(Kind::Internal, "the decoders are gone"))?;
         let Pipeline { client, settings, progress, cpu, .. } = self.pipeline;
         let exported_at = file.exported_at;
@@ -317,6 +318,7 @@ impl<'p> Exports<'p> {
             task_id: task.task_id.clone(),
             exported_at,
             channels: Some(Arc::new(task.cids.iter().cloned().collect())),
+            superseded: Arc::new(superseded.iter().cloned().collect()),
             routes: Arc::new(routes),
             keep_raw: settings.keep_raw,
         };

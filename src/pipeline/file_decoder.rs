@@ -111,6 +111,7 @@ mod tests {
             task_id: "t".to_owned(),
             exported_at: jiff::Timestamp::UNIX_EPOCH,
             channels: None,
+            superseded: Arc::default(),
             routes: Arc::new(routes),
             keep_raw: false,
         };

@@ -89,7 +89,7 @@ impl Pipeline<'_> {
         };
         let mut adopted = adoptable(self.begun, &record, span.fresh_since);
         if let Some(only) = &span.only {
-            adopted.retain(|task| task.cids.iter().all(|cid| only.contains(cid)));
+            adopted.retain(|adopted| adopted.task.cids.iter().all(|cid| only.contains(cid)));
         }
         let asked = record.asked;
         let number = self.journal.write(&Record::Span(record)).await?;
