@@ -228,7 +228,7 @@ fn meaning(error: &object_store::Error) -> (Kind, &'static str) {
     match error {
         Store::PermissionDenied { .. } | Store::Unauthenticated { .. } => PERMISSION,
         Store::NotSupported { .. } | Store::NotImplemented { .. } => {
-            (Kind::UnsafeStore, "choose another store: `chatlake check` tests what is needed")
+            (Kind::UnsafeStore, "choose another store: conditional puts, copies and deletes are needed")
         }
         Store::InvalidPath { .. } | Store::UnknownConfigurationKey { .. } => (Kind::Usage, "check --lake and AWS_*"),
         Store::NotFound { .. } => (Kind::Data, "another program has deleted something: look with `chatlake verify`"),
