@@ -65,6 +65,18 @@ fn a_range_without_messages_is_covered_and_may_have_its_own_exit_code() {
     bench.sync("2026-01-05", "2026-01-06", &["--empty-exit-code", "99"]).assert_status(0, "already_committed");
 }
 
+#[cfg(debug_assertions)]
+#[test]
+fn what_a_dead_run_committed_is_settled_by_a_run_that_has_nothing_to_do() {
+    let bench = Bench::new(&two_days());
+    let arguments = ["sync", "--json", "--since", "2026-01-05", "--until", "2026-01-07"];
+    let died = bench.command(&arguments).env(chatlake::crash::VARIABLE, "put-entry:after#1").status().unwrap();
+    assert!(!died.success());
+    assert_eq!(bench.read().rows["messages"], 0);
+    bench.run(&arguments).assert_status(0, "already_committed");
+    bench.assert_exact("2026-01-05", "2026-01-07");
+}
+
 #[test]
 fn two_runs_at_once_commit_one_result() {
     let bench = Bench::new(&two_days());
