@@ -1,8 +1,11 @@
 //! A simulated app, an empty lake, and the binary between them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
+use std::sync::Mutex;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
@@ -34,6 +37,7 @@ pub struct Bench {
     pub lake: String,
     pub folder: TempDir,
     env: BTreeMap<String, String>,
+    reader: Mutex<Option<Reader>>,
 }
 
 impl Bench {
@@ -62,7 +66,13 @@ impl Bench {
         let simulator = Simulator::start(Config { world, switches, ..Config::default() }).expect("a simulator");
         env.extend(simulator.env().map(|(name, value)| (name.to_owned(), value)));
         env.insert("CHATLAKE_LAKE".to_owned(), lake.clone());
-        Some(Self { simulator, lake, folder, env })
+        Some(Self { simulator, lake, folder, env, reader: Mutex::default() })
+    }
+
+    /// Goes on with another lake of the same app.
+    pub fn use_lake(&mut self, lake: &Path) {
+        self.lake = lake.to_string_lossy().into_owned();
+        self.set("CHATLAKE_LAKE", &self.lake.clone());
     }
 
     /// Sets a variable for the commands that follow.
@@ -106,28 +116,34 @@ impl Bench {
         self.simulator.calls_of("ExportChannels").len()
     }
 
+    /// What the binary is given: variables and nothing else.
+    pub fn env(&self) -> &BTreeMap<String, String> {
+        &self.env
+    }
+
     /// Everything in the lake, as PyArrow (and DuckDB, in a folder) read it.
     pub fn read(&self) -> Contents {
-        serde_json::from_value(self.python(&[])).expect("contents")
+        let mut reader = self.reader.lock().expect("no reader has panicked");
+        reader.get_or_insert_with(|| Reader::start(self.python(&["--serve"]))).read(&self.lake)
     }
 
     /// The rows of one dataset.
     pub fn rows(&self, dataset: &str) -> Vec<Value> {
-        match self.python(&["--dataset", dataset])["rows"].take() {
+        let output = self.python(&[&self.lake, "--dataset", dataset]).output().expect("python");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        match serde_json::from_slice::<Value>(&output.stdout).expect("JSON")["rows"].take() {
             Value::Array(rows) => rows,
             other => panic!("no rows: {other}"),
         }
     }
 
-    fn python(&self, arguments: &[&str]) -> Value {
+    fn python(&self, arguments: &[&str]) -> Command {
         let python = std::env::var("CHATLAKE_TEST_PYTHON").expect("CHATLAKE_TEST_PYTHON: run the tests by ./test");
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tools/read_lake.py");
+        let script: PathBuf = [env!("CARGO_MANIFEST_DIR"), "tests/tools/read_lake.py"].iter().collect();
         let mut command = Command::new(python);
-        command.arg(script).arg(&self.lake).args(arguments);
+        command.arg(script).args(arguments);
         command.envs(self.env.iter().filter(|(name, _)| name.starts_with("AWS_")));
-        let output = command.output().expect("python");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        serde_json::from_slice(&output.stdout).expect("JSON")
+        command
     }
 
     /// The lake holds what the app holds in the window, message for message and reaction for reaction, and nothing twice.
@@ -181,6 +197,36 @@ impl Bench {
         found.retain(|row| !hidden.contains(row));
         assert_same("reactions", &shown, &found);
         contents
+    }
+}
+
+/// A Python process that reads one lake after the other: its imports take longer than most lakes.
+struct Reader {
+    process: Child,
+    lakes: ChildStdin,
+    contents: BufReader<ChildStdout>,
+}
+
+impl Reader {
+    fn start(mut command: Command) -> Self {
+        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("python");
+        let lakes = process.stdin.take().expect("a pipe");
+        let contents = BufReader::new(process.stdout.take().expect("a pipe"));
+        Self { process, lakes, contents }
+    }
+
+    fn read(&mut self, lake: &str) -> Contents {
+        writeln!(self.lakes, "{lake}").expect("a reader that waits");
+        let mut line = String::new();
+        self.contents.read_line(&mut line).expect("a line");
+        serde_json::from_str(&line).unwrap_or_else(|_| panic!("{lake} cannot be read: the reader has said why"))
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 
@@ -268,7 +314,9 @@ impl Contents {
 /// How a command ended and what it said.
 #[derive(Clone, Debug)]
 pub struct Ran {
+    /// -1 if a signal ended it.
     pub code: i32,
+    pub signal: Option<i32>,
     pub stdout: String,
     pub stderr: String,
 }
@@ -277,7 +325,8 @@ impl From<Output> for Ran {
     fn from(output: Output) -> Self {
         let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
         let code = output.status.code().unwrap_or(-1);
-        Self { code, stdout: text(output.stdout), stderr: text(output.stderr) }
+        let signal = output.status.signal();
+        Self { code, signal, stdout: text(output.stdout), stderr: text(output.stderr) }
     }
 }
 

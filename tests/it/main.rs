@@ -5,13 +5,18 @@ mod again;
 mod automatic;
 mod bench;
 mod contract;
+#[cfg(debug_assertions)]
+mod crash;
 mod damaged;
 mod exact;
 mod faults;
 mod gc;
+mod inside;
 mod inspect;
+mod ledger;
 mod many;
 mod refusals;
 mod replace;
 mod samples;
 mod stores;
+mod watch;
