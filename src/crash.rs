@@ -15,7 +15,7 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
 };
 
@@ -122,6 +122,14 @@ impl CrashStore {
         self.steps.reach(step, Side::After);
         Ok(done)
     }
+
+    /// A copy that is there whole or not at all: in a folder only a link is.
+    async fn link(&self, from: &Path, to: &Path) -> Result<()> {
+        match self.inner.copy_if_not_exists(from, to).await {
+            Err(Error::NotSupported { .. } | Error::NotImplemented { .. }) => self.inner.copy(from, to).await,
+            linked => linked,
+        }
+    }
 }
 
 impl fmt::Display for CrashStore {
@@ -189,7 +197,7 @@ impl ObjectStore for CrashStore {
         let copy = step("copy", to);
         // One step in a folder, two on S3: where the end is to come between them there are two everywhere.
         if self.steps.ends_between(&copy) {
-            self.at(&copy, self.inner.copy(from, to)).await?;
+            self.at(&copy, self.link(from, to)).await?;
             return self.inner.delete(from).await;
         }
         self.at(&step("rename", to), self.inner.rename_opts(from, to, options)).await

@@ -219,7 +219,7 @@ impl Reader {
         writeln!(self.lakes, "{lake}").expect("a reader that waits");
         let mut line = String::new();
         self.contents.read_line(&mut line).expect("a line");
-        serde_json::from_str(&line).unwrap_or_else(|_| panic!("{lake} cannot be read: the reader has said why"))
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{lake} cannot be read: {error} in `{line}`"))
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use chatlake::journal::Record;
 use jiff::Timestamp;
+use simulator::Call;
 
 use crate::bench::Bench;
 use crate::inside::Inside;
@@ -16,7 +17,7 @@ pub struct Ledger {
     exports: Vec<Export>,
     /// Tasks that a journal or the log has named.
     written: BTreeSet<String>,
-    /// Tasks that the log names.
+    /// Tasks that the log has named.
     committed: BTreeSet<String>,
 }
 
@@ -27,10 +28,26 @@ struct Export {
     failed: bool,
 }
 
+impl Export {
+    /// None if Stream began nothing.
+    fn of(call: &Call) -> Option<Self> {
+        Some(Self {
+            task_id: call.task_id.clone()?,
+            cids: call.cids.iter().cloned().collect(),
+            asked: [call.since, call.until],
+            failed: call.fault.as_deref() == Some("fail_task"),
+        })
+    }
+}
+
 impl Ledger {
-    /// An account that begins now.
+    /// An account of the lake as it is. What Stream exported for other lakes is written down in none of its journals.
     pub fn open(bench: &Bench) -> Self {
-        Self { calls: bench.exports(), ..Self::default() }
+        let calls = bench.simulator.calls_of("ExportChannels");
+        let exports = calls.iter().filter_map(Export::of).collect();
+        let mut ledger = Self { calls: calls.len(), exports, ..Self::default() };
+        ledger.read(bench);
+        ledger
     }
 
     /// A run is over, however it ended. A channel's window was asked for a second time only if its first export was not
@@ -38,26 +55,13 @@ impl Ledger {
     /// newer one. Nothing was asked for without an intent.
     #[track_caller]
     pub fn close_run(&mut self, bench: &Bench, replaces: bool, ended: bool) {
-        let inside = Inside::of(bench);
+        let committed_before = self.committed.clone();
+        let intents = self.read(bench);
         let calls = bench.simulator.calls_of("ExportChannels");
-        let committed = inside.committed_tasks();
-        let mut intents: Vec<BTreeSet<String>> = Vec::new();
-        for record in inside.records() {
-            match record {
-                Record::Task { task, .. } => self.written.extend([task.task_id]),
-                Record::Intent { cids, .. } => intents.push(cids.into_iter().collect()),
-                Record::Span(_) => {}
-            }
-        }
-        self.written.extend(committed.iter().cloned());
-        for call in &calls[self.calls..] {
-            let Some(task_id) = call.task_id.clone() else { continue };
-            let failed = call.fault.as_deref() == Some("fail_task");
-            let cids = call.cids.iter().cloned().collect();
-            let export = Export { task_id, cids, asked: [call.since, call.until], failed };
+        for export in calls[self.calls..].iter().filter_map(Export::of) {
             for earlier in &self.exports {
                 let is_same = earlier.asked == export.asked && !earlier.cids.is_disjoint(&export.cids);
-                let newer = replaces && self.committed.contains(&earlier.task_id);
+                let newer = replaces && committed_before.contains(&earlier.task_id);
                 let was_known = self.written.contains(&earlier.task_id) && !earlier.failed && !newer;
                 assert!(
                     !is_same || !was_known,
@@ -68,17 +72,28 @@ impl Ledger {
             }
             // Once it is committed its journal may go.
             let is_intended = ended
-                || committed.contains(&export.task_id)
+                || self.committed.contains(&export.task_id)
                 || intents.iter().any(|intent| intent.is_superset(&export.cids));
             assert!(is_intended, "{:?} were asked for without an intent", export.cids);
             self.exports.push(export);
         }
         self.calls = calls.len();
-        self.committed = committed;
     }
 
-    /// Exports that Stream began and nobody could know of.
-    pub fn lost(&self) -> usize {
-        self.exports.iter().filter(|export| !self.written.contains(&export.task_id)).count()
+    /// Takes in what is written down, and yields what was intended.
+    fn read(&mut self, bench: &Bench) -> Vec<BTreeSet<String>> {
+        let inside = Inside::of(bench);
+        let mut intents: Vec<BTreeSet<String>> = Vec::new();
+        for record in inside.records() {
+            match record {
+                Record::Task { task, .. } => self.written.extend([task.task_id]),
+                Record::Intent { cids, .. } => intents.push(cids.into_iter().collect()),
+                Record::Span(_) => {}
+            }
+        }
+        // Those of cells that were replaced since then are named no more.
+        self.committed.extend(inside.committed_tasks());
+        self.written.extend(self.committed.iter().cloned());
+        intents
     }
 }
