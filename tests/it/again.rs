@@ -77,34 +77,6 @@ fn what_a_dead_run_committed_is_settled_by_a_run_that_has_nothing_to_do() {
     bench.assert_exact("2026-01-05", "2026-01-07");
 }
 
-#[test]
-fn two_runs_at_once_commit_one_result() {
-    let bench = Bench::new(&two_days());
-    let arguments = ["sync", "--json", "--since", "2026-01-05", "--until", "2026-01-07"];
-    let children: Vec<_> = (0..3).map(|_| bench.start(&arguments)).collect();
-    let mut committed = 0;
-    for child in children {
-        let ran = Ran::from(child.wait_with_output().unwrap());
-        assert_eq!(ran.code, 0, "{ran:#?}");
-        committed += usize::from(ran.summary()["status"] == "committed");
-    }
-    assert_eq!(committed, 1);
-    let contents = bench.assert_exact("2026-01-05", "2026-01-07");
-    contents.assert_one_file_each(&["messages", "reactions"]);
-}
-
-#[test]
-fn disjoint_ranges_at_once_all_land() {
-    let bench = Bench::new(&simulator::Size { days: 4, ..two_days() });
-    let days = ["2026-01-05", "2026-01-06", "2026-01-07", "2026-01-08", "2026-01-09"];
-    let children: Vec<_> =
-        days.windows(2).map(|day| bench.start(&["sync", "--json", "--since", day[0], "--until", day[1]])).collect();
-    for child in children {
-        Ran::from(child.wait_with_output().unwrap()).assert_status(0, "committed");
-    }
-    bench.assert_exact("2026-01-05", "2026-01-09").assert_one_file_each(&["messages", "reactions"]);
-}
-
 /// Starts a sync and stops it by this signal when Stream has begun both exports and the run waits for them.
 fn stopped(bench: &Bench, signal: &str, arguments: &[&str]) -> Ran {
     bench.simulator.change_switches(|switches| switches.task_polls = 1_000);

@@ -252,6 +252,30 @@ pub fn seed() -> u64 {
     seed
 }
 
+/// Whether tests take their time: `CHATLAKE_TEST_LONG=1`.
+pub fn is_long() -> bool {
+    std::env::var("CHATLAKE_TEST_LONG").is_ok_and(|value| value != "0")
+}
+
+/// Numbers that a seed decides (splitmix64).
+pub struct Random(pub u64);
+
+impl Random {
+    /// A number below `end`.
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % end
+    }
+
+    /// One of these.
+    pub fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+        &from[usize::try_from(self.below(from.len() as u64)).expect("an index")]
+    }
+}
+
 /// A message as readers see it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 pub struct Message {

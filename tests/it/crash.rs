@@ -12,7 +12,7 @@ use object_store::ObjectStoreExt;
 use simulator::Size;
 use uuid::Uuid;
 
-use crate::bench::{Bench, Contents, Ran, at, hours};
+use crate::bench::{Bench, Contents, Ran, at, hours, is_long};
 use crate::inside::Inside;
 use crate::ledger::Ledger;
 use crate::replace;
@@ -176,10 +176,6 @@ impl Matrix {
         self.base = Some(PathBuf::from(&self.bench.lake));
         self
     }
-}
-
-fn is_long() -> bool {
-    std::env::var("CHATLAKE_TEST_LONG").is_ok()
 }
 
 #[test]
