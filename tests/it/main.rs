@@ -15,6 +15,7 @@ mod inside;
 mod inspect;
 mod kill;
 mod ledger;
+mod load;
 mod many;
 mod race;
 mod refusals;
