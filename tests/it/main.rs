@@ -16,6 +16,7 @@ mod inspect;
 mod kill;
 mod ledger;
 mod load;
+mod lost_answers;
 mod many;
 mod race;
 mod refusals;
