@@ -43,6 +43,7 @@ struct Tally {
     kills: u32,
     failures: u32,
     exports: usize,
+    faults: usize,
     looks: u64,
     unsettled: u64,
 }
@@ -81,8 +82,9 @@ impl Tally {
     fn round(&mut self, random: &mut Random) {
         let size = Size { channels: 24, users: 16, days: 2, messages_per_channel_day: 8, ..Size::default() };
         let polls = u32::try_from(1 + random.below(2)).unwrap();
-        let mut bench =
-            Bench::with(World::seeded(random.below(1_000_000), &size), Switches::default(), Place::Folder).unwrap();
+        let world = World::seeded(random.below(1_000_000), &size);
+        let place = if is_long() && self.rounds % 4 == 3 { Place::S3 } else { Place::Folder };
+        let Some(mut bench) = Bench::with(world, Switches::default(), place) else { return };
         bench.simulator.change_switches(|switches| switches.task_polls = polls);
         let limits = ["--channels-per-request", "4", "--rate-share", "1", "--max-concurrent-exports", "3"];
         let watch = Watch::over(&bench);
@@ -106,6 +108,7 @@ impl Tally {
         assert_eq!(gone, hard);
         Inside::of(&bench).assert_settled(&[]);
         self.exports += bench.exports();
+        self.faults += bench.simulator.calls().iter().filter(|call| call.fault.is_some()).count();
         self.rounds += 1;
     }
 }

@@ -47,7 +47,7 @@ impl Proxy {
                 }
                 let shared = Arc::clone(&accepting);
                 // Whoever hangs up early is a client that was told to go.
-                std::thread::spawn(move || shared.pass_on(client).ok());
+                std::thread::spawn(move || shared.pass_on(&client).ok());
             }
         });
         Self { address, shared, thread: Some(thread) }
@@ -75,7 +75,7 @@ impl Drop for Proxy {
 
 impl Shared {
     /// One request on each connection, so that an answer ends where its connection does.
-    fn pass_on(&self, client: TcpStream) -> std::io::Result<()> {
+    fn pass_on(&self, mut client: &TcpStream) -> std::io::Result<()> {
         let mut from_client = BufReader::new(client.try_clone()?);
         let (mut first, mut head, mut body_bytes) = (String::new(), String::new(), 0);
         from_client.read_line(&mut first)?;
@@ -103,7 +103,7 @@ impl Shared {
         server.read_to_end(&mut answer)?;
         let is_copy = head.to_ascii_lowercase().contains("x-amz-copy-source:");
         if !self.loses(&first, is_copy) {
-            (&client).write_all(&answer)?;
+            client.write_all(&answer)?;
         }
         client.shutdown(Shutdown::Both)
     }
