@@ -209,13 +209,13 @@ impl Begun {
 /// The tasks to follow instead of asking again, newest first, so that each channel is in one of them. Of a task that was
 /// asked for again in halves the halves are taken.
 pub fn adoptable(begun: &[Begun], wanted: &SpanRecord, fresh_since: Timestamp) -> Vec<ExportTask> {
-    // Times are whole seconds: of tasks of one time the later in the journal is the newer.
+    // Stream's times are whole seconds, and what is finer is noise: of tasks of one second the later in the journal is the newer.
     let mut tasks: Vec<&ExportTask> = begun
         .iter()
         .filter(|begun| begun.serves(wanted, fresh_since))
         .flat_map(|begun| begun.tasks.iter().rev())
         .collect();
-    tasks.sort_by_key(|task| std::cmp::Reverse(task.requested_at));
+    tasks.sort_by_key(|task| std::cmp::Reverse(task.requested_at.as_second()));
     let mut taken: BTreeSet<&str> = BTreeSet::new();
     let mut adopted = Vec::new();
     for task in tasks {
@@ -307,6 +307,20 @@ mod tests {
         ] {
             assert_eq!(ids(&other, at(0)), [""; 0]);
         }
+    }
+
+    #[test]
+    fn of_a_task_and_its_halves_in_one_second_the_halves_are_taken() {
+        let at = |micros: i64, id: &str, cids: &[&str]| ExportTask {
+            task_id: id.to_owned(),
+            requested_at: span().begun_at + SignedDuration::from_micros(micros),
+            cids: cids.iter().map(|cid| (*cid).to_owned()).collect(),
+        };
+        let tasks = vec![at(12, "whole", &["a:1", "a:2"]), at(3, "left", &["a:1"]), at(7, "right", &["a:2"])];
+        let begun = Begun { run_id: Uuid::nil(), span: span(), tasks };
+        let adopted = adoptable(&[begun], &span(), Timestamp::MIN);
+        let ids: Vec<&str> = adopted.iter().map(|task| task.task_id.as_str()).collect();
+        assert_eq!(ids, ["right", "left"]);
     }
 
     #[test]
