@@ -21,6 +21,7 @@ pub struct Ledger {
     committed: BTreeSet<String>,
 }
 
+#[derive(Debug)]
 struct Export {
     task_id: String,
     cids: BTreeSet<String>,
@@ -63,12 +64,9 @@ impl Ledger {
                 let is_same = earlier.asked == export.asked && !earlier.cids.is_disjoint(&export.cids);
                 let newer = replaces && committed_before.contains(&earlier.task_id);
                 let was_known = self.written.contains(&earlier.task_id) && !earlier.failed && !newer;
-                assert!(
-                    !is_same || !was_known,
-                    "task {} was written down, and {:?} were asked for again",
-                    earlier.task_id,
-                    export.cids
-                );
+                let again =
+                    || format!("{earlier:?} was written down, and {export:?} was asked for: {:#?}", self.exports);
+                assert!(!is_same || !was_known, "{}", again());
             }
             // Once it is committed its journal may go.
             let is_intended = ended
