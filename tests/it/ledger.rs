@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use chatlake::journal::Record;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use simulator::Call;
 
 use crate::bench::Bench;
@@ -23,6 +23,7 @@ pub struct Ledger {
 
 #[derive(Debug)]
 struct Export {
+    at: Timestamp,
     task_id: String,
     cids: BTreeSet<String>,
     asked: [Option<Timestamp>; 2],
@@ -33,6 +34,7 @@ impl Export {
     /// None if Stream began nothing.
     fn of(call: &Call) -> Option<Self> {
         Some(Self {
+            at: call.at,
             task_id: call.task_id.clone()?,
             cids: call.cids.iter().cloned().collect(),
             asked: [call.since, call.until],
@@ -57,12 +59,16 @@ impl Ledger {
     #[track_caller]
     pub fn close_run(&mut self, bench: &Bench, replaces: bool, ended: bool) {
         let committed_before = self.committed.clone();
+        let last = self.exports.iter().filter(|export| committed_before.contains(&export.task_id));
+        let last = last.map(|export| export.at).max().unwrap_or(Timestamp::MIN);
         let intents = self.read(bench);
         let calls = bench.simulator.calls_of("ExportChannels");
         for export in calls[self.calls..].iter().filter_map(Export::of) {
             for earlier in &self.exports {
                 let is_same = earlier.asked == export.asked && !earlier.cids.is_disjoint(&export.cids);
-                let newer = replaces && committed_before.contains(&earlier.task_id);
+                // Stream tells its time in seconds: what was asked for within one of the last commit's may be older than that.
+                let is_old = earlier.at.duration_since(last) < SignedDuration::from_secs(2);
+                let newer = replaces && (is_old || committed_before.contains(&earlier.task_id));
                 let was_known = self.written.contains(&earlier.task_id) && !earlier.failed && !newer;
                 let again =
                     || format!("{earlier:?} was written down, and {export:?} was asked for: {:#?}", self.exports);
