@@ -197,12 +197,12 @@ impl Begun {
     }
 
     /// Whether what this span asked for may still be used instead of asking again for these cells. Old exports never replace
-    /// newer ones: a replacement takes only what was asked for at `fresh_since` or later.
+    /// newer ones: a replacement takes only what was asked for at `fresh_since` or later. There is no other end: what is in a
+    /// journal was asked for before, and Stream's times are whole seconds, so of two runs within one the first may seem later.
     pub fn serves(&self, wanted: &SpanRecord, fresh_since: Timestamp) -> bool {
         let SpanRecord { begun_at, cells, asked, replaces, options } = &self.span;
         (cells, asked, replaces, options) == (&wanted.cells, &wanted.asked, &wanted.replaces, &wanted.options)
             && *begun_at >= fresh_since
-            && *begun_at <= wanted.begun_at
     }
 }
 
@@ -218,13 +218,13 @@ pub struct Adopted {
 /// The tasks to follow instead of asking again, newest first: each channel is brought by the newest that it is in. Of a task
 /// that was asked for again in halves the halves are taken.
 pub fn adoptable(begun: &[Begun], wanted: &SpanRecord, fresh_since: Timestamp) -> Vec<Adopted> {
-    // Times are whole seconds: of tasks of one time the later in the journal is the newer.
+    // Stream's times are whole seconds, and what is finer is noise: of tasks of one second the later in the journal is the newer.
     let mut tasks: Vec<&ExportTask> = begun
         .iter()
         .filter(|begun| begun.serves(wanted, fresh_since))
         .flat_map(|begun| begun.tasks.iter().rev())
         .collect();
-    tasks.sort_by_key(|task| std::cmp::Reverse(task.requested_at));
+    tasks.sort_by_key(|task| std::cmp::Reverse(task.requested_at.as_second()));
     let mut taken: BTreeSet<&str> = BTreeSet::new();
     let mut adopted = Vec::new();
     for task in tasks {
@@ -307,6 +307,8 @@ mod tests {
         assert_eq!(ids(&wanted, at(0)), ["other", "half", "whole"]);
         let whole = &adoptable(std::slice::from_ref(&begun), &wanted, at(0))[2];
         assert_eq!(whole.superseded, BTreeSet::from(["a:1".to_owned()]));
+        let earlier_by_clock = SpanRecord { begun_at: at(0) - SignedDuration::from_millis(900), ..wanted.clone() };
+        assert_eq!(ids(&earlier_by_clock, at(0)), ["other", "half", "whole"]);
         assert_eq!(ids(&wanted, at(1)), [""; 0], "older than what is to be replaced");
         assert_eq!(
             ids(&SpanRecord { begun_at: at(60 * 24 * 60), ..span() }, at(0)),
@@ -321,6 +323,20 @@ mod tests {
         ] {
             assert_eq!(ids(&other, at(0)), [""; 0]);
         }
+    }
+
+    #[test]
+    fn of_a_task_and_its_halves_in_one_second_the_halves_are_taken() {
+        let at = |micros: i64, id: &str, cids: &[&str]| ExportTask {
+            task_id: id.to_owned(),
+            requested_at: span().begun_at + SignedDuration::from_micros(micros),
+            cids: cids.iter().map(|cid| (*cid).to_owned()).collect(),
+        };
+        let tasks = vec![at(12, "whole", &["a:1", "a:2"]), at(3, "left", &["a:1"]), at(7, "right", &["a:2"])];
+        let begun = Begun { run_id: Uuid::nil(), span: span(), tasks };
+        let adopted = adoptable(&[begun], &span(), Timestamp::MIN);
+        let ids: Vec<&str> = adopted.iter().map(|adopted| adopted.task.task_id.as_str()).collect();
+        assert_eq!(ids, ["right", "left"]);
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub mod write;
 pub mod cli;
 pub mod clock;
 pub mod cpu;
+#[cfg(debug_assertions)]
+pub mod crash;
 pub mod demo;
 pub mod error;
 pub mod progress;

@@ -113,6 +113,8 @@ impl<'a> Run<'a> {
             identity.check(&wanted, self.lake.display_url())?;
         }
         let mut state = self.lake.state().await?;
+        // A run that died after its put has left files where no reader looks, and there may be nothing to commit after it.
+        self.lake.settle(&mut state).await?;
         match (job, self.settings.range) {
             (Job::Sync, Some(range)) => self.range(&mut state, range).await?,
             (Job::Sync, None) => self.automatic(&mut state).await?,

@@ -60,8 +60,10 @@ pub struct Lake {
 impl Lake {
     /// Opens `s3://bucket/prefix`, `file:///folder` or a path, and looks whether it answers. Nothing is created.
     pub async fn open(location: &str, env: &Env) -> Result<Self> {
-        let opened = store::open(location, env).await?;
-        let lake = Self { folder: opened.folder, ..Self::new(opened.store, opened.display_url) };
+        let store::Opened { store, folder, display_url } = store::open(location, env).await?;
+        #[cfg(debug_assertions)]
+        let store = crate::crash::guarded(store, env);
+        let lake = Self { folder, ..Self::new(store, display_url) };
         match lake.store.list(Some(&Key::log())).next().await.transpose() {
             Ok(_) => Ok(lake),
             Err(error) => Err(store_error("cannot open the lake", &lake.display_url, error)),

@@ -65,32 +65,16 @@ fn a_range_without_messages_is_covered_and_may_have_its_own_exit_code() {
     bench.sync("2026-01-05", "2026-01-06", &["--empty-exit-code", "99"]).assert_status(0, "already_committed");
 }
 
+#[cfg(debug_assertions)]
 #[test]
-fn two_runs_at_once_commit_one_result() {
+fn what_a_dead_run_committed_is_settled_by_a_run_that_has_nothing_to_do() {
     let bench = Bench::new(&two_days());
     let arguments = ["sync", "--json", "--since", "2026-01-05", "--until", "2026-01-07"];
-    let children: Vec<_> = (0..3).map(|_| bench.start(&arguments)).collect();
-    let mut committed = 0;
-    for child in children {
-        let ran = Ran::from(child.wait_with_output().unwrap());
-        assert_eq!(ran.code, 0, "{ran:#?}");
-        committed += usize::from(ran.summary()["status"] == "committed");
-    }
-    assert_eq!(committed, 1);
-    let contents = bench.assert_exact("2026-01-05", "2026-01-07");
-    contents.assert_one_file_each(&["messages", "reactions"]);
-}
-
-#[test]
-fn disjoint_ranges_at_once_all_land() {
-    let bench = Bench::new(&simulator::Size { days: 4, ..two_days() });
-    let days = ["2026-01-05", "2026-01-06", "2026-01-07", "2026-01-08", "2026-01-09"];
-    let children: Vec<_> =
-        days.windows(2).map(|day| bench.start(&["sync", "--json", "--since", day[0], "--until", day[1]])).collect();
-    for child in children {
-        Ran::from(child.wait_with_output().unwrap()).assert_status(0, "committed");
-    }
-    bench.assert_exact("2026-01-05", "2026-01-09").assert_one_file_each(&["messages", "reactions"]);
+    let died = bench.command(&arguments).env(chatlake::crash::VARIABLE, "put-entry:after#1").status().unwrap();
+    assert!(!died.success());
+    assert_eq!(bench.read().rows["messages"], 0);
+    bench.run(&arguments).assert_status(0, "already_committed");
+    bench.assert_exact("2026-01-05", "2026-01-07");
 }
 
 /// Starts a sync and stops it by this signal when Stream has begun both exports and the run waits for them.

@@ -1,8 +1,11 @@
 //! A simulated app, an empty lake, and the binary between them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
+use std::sync::Mutex;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
@@ -34,6 +37,7 @@ pub struct Bench {
     pub lake: String,
     pub folder: TempDir,
     env: BTreeMap<String, String>,
+    reader: Mutex<Option<Reader>>,
 }
 
 impl Bench {
@@ -62,7 +66,13 @@ impl Bench {
         let simulator = Simulator::start(Config { world, switches, ..Config::default() }).expect("a simulator");
         env.extend(simulator.env().map(|(name, value)| (name.to_owned(), value)));
         env.insert("CHATLAKE_LAKE".to_owned(), lake.clone());
-        Some(Self { simulator, lake, folder, env })
+        Some(Self { simulator, lake, folder, env, reader: Mutex::default() })
+    }
+
+    /// Goes on with another lake of the same app.
+    pub fn use_lake(&mut self, lake: &Path) {
+        self.lake = lake.to_string_lossy().into_owned();
+        self.set("CHATLAKE_LAKE", &self.lake.clone());
     }
 
     /// Sets a variable for the commands that follow.
@@ -106,28 +116,34 @@ impl Bench {
         self.simulator.calls_of("ExportChannels").len()
     }
 
+    /// What the binary is given: variables and nothing else.
+    pub fn env(&self) -> &BTreeMap<String, String> {
+        &self.env
+    }
+
     /// Everything in the lake, as PyArrow (and DuckDB, in a folder) read it.
     pub fn read(&self) -> Contents {
-        serde_json::from_value(self.python(&[])).expect("contents")
+        let mut reader = self.reader.lock().expect("no reader has panicked");
+        reader.get_or_insert_with(|| Reader::start(self.python(&["--serve"]))).read(&self.lake)
     }
 
     /// The rows of one dataset.
     pub fn rows(&self, dataset: &str) -> Vec<Value> {
-        match self.python(&["--dataset", dataset])["rows"].take() {
+        let output = self.python(&[&self.lake, "--dataset", dataset]).output().expect("python");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        match serde_json::from_slice::<Value>(&output.stdout).expect("JSON")["rows"].take() {
             Value::Array(rows) => rows,
             other => panic!("no rows: {other}"),
         }
     }
 
-    fn python(&self, arguments: &[&str]) -> Value {
+    fn python(&self, arguments: &[&str]) -> Command {
         let python = std::env::var("CHATLAKE_TEST_PYTHON").expect("CHATLAKE_TEST_PYTHON: run the tests by ./test");
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tools/read_lake.py");
+        let script: PathBuf = [env!("CARGO_MANIFEST_DIR"), "tests/tools/read_lake.py"].iter().collect();
         let mut command = Command::new(python);
-        command.arg(script).arg(&self.lake).args(arguments);
+        command.arg(script).args(arguments);
         command.envs(self.env.iter().filter(|(name, _)| name.starts_with("AWS_")));
-        let output = command.output().expect("python");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        serde_json::from_slice(&output.stdout).expect("JSON")
+        command
     }
 
     /// The lake holds what the app holds in the window, message for message and reaction for reaction, and nothing twice.
@@ -184,6 +200,36 @@ impl Bench {
     }
 }
 
+/// A Python process that reads one lake after the other: its imports take longer than most lakes.
+struct Reader {
+    process: Child,
+    lakes: ChildStdin,
+    contents: BufReader<ChildStdout>,
+}
+
+impl Reader {
+    fn start(mut command: Command) -> Self {
+        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("python");
+        let lakes = process.stdin.take().expect("a pipe");
+        let contents = BufReader::new(process.stdout.take().expect("a pipe"));
+        Self { process, lakes, contents }
+    }
+
+    fn read(&mut self, lake: &str) -> Contents {
+        writeln!(self.lakes, "{lake}").expect("a reader that waits");
+        let mut line = String::new();
+        self.contents.read_line(&mut line).expect("a line");
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{lake} cannot be read: {error} in `{line}`"))
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
 #[track_caller]
 fn assert_same<T: PartialEq + std::fmt::Debug>(what: &str, expected: &[T], found: &[T]) {
     assert!(!expected.is_empty(), "no {what} to compare");
@@ -204,6 +250,30 @@ pub fn seed() -> u64 {
         .unwrap_or_else(|| u64::try_from(Timestamp::now().as_nanosecond() % 1_000_000).unwrap_or(0));
     println!("SEED={seed}");
     seed
+}
+
+/// Whether tests take their time: `CHATLAKE_TEST_LONG=1`.
+pub fn is_long() -> bool {
+    std::env::var("CHATLAKE_TEST_LONG").is_ok_and(|value| value != "0")
+}
+
+/// Numbers that a seed decides (splitmix64).
+pub struct Random(pub u64);
+
+impl Random {
+    /// A number below `end`.
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % end
+    }
+
+    /// One of these.
+    pub fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
+        &from[usize::try_from(self.below(from.len() as u64)).expect("an index")]
+    }
 }
 
 /// A message as readers see it.
@@ -268,7 +338,9 @@ impl Contents {
 /// How a command ended and what it said.
 #[derive(Clone, Debug)]
 pub struct Ran {
+    /// -1 if a signal ended it.
     pub code: i32,
+    pub signal: Option<i32>,
     pub stdout: String,
     pub stderr: String,
 }
@@ -277,7 +349,8 @@ impl From<Output> for Ran {
     fn from(output: Output) -> Self {
         let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
         let code = output.status.code().unwrap_or(-1);
-        Self { code, stdout: text(output.stdout), stderr: text(output.stderr) }
+        let signal = output.status.signal();
+        Self { code, signal, stdout: text(output.stdout), stderr: text(output.stderr) }
     }
 }
 

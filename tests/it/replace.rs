@@ -9,7 +9,7 @@ use simulator::{Size, World};
 use crate::bench::{Bench, Place, at, hours, seed, two_days};
 
 /// Edits, deletes for good and softly, new reactions and withdrawn ones, a late message. Yields the ids deleted for good.
-fn change(bench: &Bench) -> Vec<String> {
+pub fn change(bench: &Bench) -> Vec<String> {
     let truth = bench.simulator.truth();
     let now = bench.simulator.now();
     let live: Vec<_> = truth.messages.iter().filter(|message| message.deleted_at.is_none()).collect();

@@ -1,6 +1,7 @@
 """Read a lake with other people's readers and print what is in it as one JSON object.
 
     read_lake.py LAKE [--dataset NAME [--columns A,B,...]]
+    read_lake.py --serve
 
 LAKE is a folder, or s3://bucket/prefix with the AWS_* variables (AWS_ENDPOINT_URL or CHATLAKE_TEST_S3_ENDPOINT for
 another endpoint). Nothing of chatlake is used: Hive folders are walked here, every file is read by PyArrow, and in a
@@ -8,6 +9,7 @@ folder DuckDB reads the same glob as an analyst would. The two must agree.
 
 Without --dataset: messages, reactions, counts per dataset, files per dataset and partition.
 With --dataset: its rows, all columns or the given ones, and the schema that the files carry.
+With --serve: a lake on each line of stdin, its contents as one line of JSON, for tests that read many lakes.
 """
 
 import argparse
@@ -131,12 +133,20 @@ def summary(fs: pafs.FileSystem, root: str) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Print what is in a lake as JSON.")
-    parser.add_argument("lake", help="a folder, or s3://bucket/prefix")
+    parser.add_argument("lake", nargs="?", help="a folder, or s3://bucket/prefix")
+    parser.add_argument("--serve", action="store_true", help="read the lakes that stdin names, one a line")
     parser.add_argument("--dataset", choices=[*DATASETS, "_quarantine"], help="print the rows of this one")
     parser.add_argument("--columns", type=lambda text: text.split(","), help="only these columns, separated by commas")
     options = parser.parse_args()
     if options.columns and not options.dataset:
         parser.error("--columns needs --dataset")
+    if options.serve == (options.lake is not None):
+        parser.error("name a lake, or --serve")
+    if options.serve:
+        for line in sys.stdin:
+            fs, root = open_lake(line.rstrip("\n"))
+            print(json.dumps(summary(fs, root), ensure_ascii=False), flush=True)
+        return
 
     fs, root = open_lake(options.lake)
     if options.dataset is None:
