@@ -198,17 +198,13 @@ fn too_many_broken_lines_commit_nothing() {
 
 #[test]
 fn a_format_that_is_not_recognised_never_becomes_an_empty_lake() {
-    let cleared = || {
-        let bench = Bench::new(&small());
-        for cid in bench.simulator.truth().channels {
-            bench.simulator.world(|world| world.channel_mut(&cid).unwrap().messages.clear());
-        }
-        bench
-    };
-    let bench = cleared();
-    sync(&bench, &[]).assert_refused(65, &["--accept-empty"]);
+    let bench = Bench::new(&small());
+    for cid in bench.simulator.truth().channels {
+        bench.simulator.world(|world| world.channel_mut(&cid).unwrap().messages.clear());
+    }
+    let ran = sync(&bench, &[]);
+    ran.assert_refused(65, &["--accept-empty"]);
     assert_eq!(bench.read().messages.len(), 0);
-    let bench = cleared();
     let lines = vec![Insertion { at_line: 0, line: BadLine::Text { text: r#"{"kind":"msg","payload":{}}"#.into() } }];
     bench.simulator.add_fault(Fault::on("ExportChannels", Effect::BadLines { lines }));
     // The exports are there: looking at them again costs nothing and shows the same. New ones are asked for explicitly.
