@@ -70,7 +70,7 @@ pub struct Cover {
 
 /// How complete a cell is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(from = "FlatRecord")]
+#[serde(default)]
 pub struct CellRecord {
     /// Channels that were asked for.
     pub channels_asked: u64,
@@ -98,46 +98,6 @@ pub struct CellRecord {
     pub bytes_downloaded: u64,
     /// An order-free hash of the rows, by dataset: 128 bits in hexadecimal.
     pub content: BTreeMap<String, String>,
-}
-
-/// A [`CellRecord`] as it is read: serde would keep a copy of every key and value first, to find those of the lists.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct FlatRecord {
-    channels_asked: u64,
-    channels_returned: u64,
-    missing_channels: Vec<String>,
-    failed_channels: Vec<Exception>,
-    task_ids: Vec<String>,
-    lists_aside: Option<ListsAside>,
-    lines: BTreeMap<String, u64>,
-    rows: BTreeMap<String, u64>,
-    rejected: u64,
-    unclassified: u64,
-    out_of_window: u64,
-    vanished: u64,
-    bytes_downloaded: u64,
-    content: BTreeMap<String, String>,
-}
-
-impl From<FlatRecord> for CellRecord {
-    fn from(flat: FlatRecord) -> Self {
-        let FlatRecord { missing_channels, failed_channels, task_ids, .. } = flat;
-        Self {
-            channels_asked: flat.channels_asked,
-            channels_returned: flat.channels_returned,
-            lists: Lists { missing_channels, failed_channels, task_ids },
-            lists_aside: flat.lists_aside,
-            lines: flat.lines,
-            rows: flat.rows,
-            rejected: flat.rejected,
-            unclassified: flat.unclassified,
-            out_of_window: flat.out_of_window,
-            vanished: flat.vanished,
-            bytes_downloaded: flat.bytes_downloaded,
-            content: flat.content,
-        }
-    }
 }
 
 /// The lists of a [`CellRecord`], which grow with the number of channels.
