@@ -21,8 +21,9 @@ use std::collections::BTreeMap;
 use self::history::{History, Outcome};
 use self::planted::Bug;
 
-/// Histories that the test run makes.
+/// Histories that the test run makes, and the long one.
 const DEFAULT_SEEDS: u64 = 150;
+const LONG_SEEDS: u64 = 5_000;
 
 fn from_env(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -33,8 +34,9 @@ fn seeds() -> std::ops::Range<u64> {
     match (from_env("SEED"), from_env("SEEDS")) {
         (Some(seed), _) => seed..seed + 1,
         (None, count) => {
+            let default = if from_env("CHATLAKE_TEST_LONG").is_some_and(|value| value != 0) { LONG_SEEDS } else { DEFAULT_SEEDS };
             let start = u64::try_from(jiff::Timestamp::now().as_second() / 86_400).unwrap_or(0) * 1_000_000;
-            start..start + count.unwrap_or(DEFAULT_SEEDS)
+            start..start + count.unwrap_or(default)
         }
     }
 }

@@ -377,7 +377,7 @@ fn damage_of_the_log_is_found_and_named() {
 
     let lake = copy("bad-entry");
     fs::write(lake.path(first), "{\"reader_version\": 1").unwrap();
-    lake.assert_found(&[], first, "cannot be read");
+    lake.assert_found(&[], first, "is no entry of the lake's log");
 
     let lake = copy("broken-rule");
     change_entry(&lake.lake, 2, |entry| entry["settled"] = json!(0));
