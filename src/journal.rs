@@ -89,6 +89,8 @@ pub struct Begun {
     pub span: SpanRecord,
     /// Its tasks, in the order in which they were asked for.
     pub tasks: Vec<ExportTask>,
+    /// The numbers of the records that say so.
+    pub records: Vec<u32>,
 }
 
 /// The journal that this run writes.
@@ -177,13 +179,11 @@ async fn read(lake: &Lake, run_id: Uuid, seq: u32) -> Result<(u32, Option<Record
     Ok((seq, Some(Record::from_json(&key, &bytes)?)))
 }
 
-/// Deletes the journal of a run that nobody needs any more.
-pub async fn forget(lake: &Lake, run_id: Uuid) -> Result<()> {
-    let cannot = |error| store_error("cannot list a journal", lake.display_url(), error);
-    let prefix = Key::journal_of(run_id);
-    let keys: Vec<_> =
-        lake.store().list(Some(&prefix)).map_ok(|object| object.location).try_collect().await.map_err(cannot)?;
-    lake.delete(keys).await
+/// Deletes what was read of the journals of these runs. What they have written since stays.
+pub async fn forget(lake: &Lake, begun: &[Begun]) -> Result<()> {
+    let keys: BTreeSet<(Uuid, u32)> =
+        begun.iter().flat_map(|begun| begun.records.iter().map(|seq| (begun.run_id, *seq))).collect();
+    lake.delete(keys.into_iter().map(|(run_id, seq)| Key::Journal { run_id, seq }.path()).collect()).await
 }
 
 impl Begun {
@@ -200,8 +200,9 @@ impl Begun {
     /// newer ones: a replacement takes only what was asked for at `fresh_since` or later. There is no other end: what is in a
     /// journal was asked for before, and Stream's times are whole seconds, so of two runs within one the first may seem later.
     pub fn serves(&self, wanted: &SpanRecord, fresh_since: Timestamp) -> bool {
-        let SpanRecord { begun_at, cells, asked, replaces, options } = &self.span;
-        (cells, asked, replaces, options) == (&wanted.cells, &wanted.asked, &wanted.replaces, &wanted.options)
+        let SpanRecord { begun_at, asked, replaces, options, .. } = &self.span;
+        (replaces, options) == (&wanted.replaces, &wanted.options)
+            && asked.covers(&wanted.asked)
             && *begun_at >= fresh_since
     }
 }
@@ -213,27 +214,29 @@ pub struct Adopted {
     pub task: ExportTask,
     /// Channels of it that a newer one brings.
     pub superseded: BTreeSet<String>,
+    /// What was asked for: more than is wanted now, perhaps.
+    pub asked: Window,
 }
 
 /// The tasks to follow instead of asking again, newest first: each channel is brought by the newest that it is in. Of a task
 /// that was asked for again in halves the halves are taken.
 pub fn adoptable(begun: &[Begun], wanted: &SpanRecord, fresh_since: Timestamp) -> Vec<Adopted> {
     // Stream's times are whole seconds, and what is finer is noise: of tasks of one second the later in the journal is the newer.
-    let mut tasks: Vec<&ExportTask> = begun
+    let mut tasks: Vec<(&ExportTask, Window)> = begun
         .iter()
         .filter(|begun| begun.serves(wanted, fresh_since))
-        .flat_map(|begun| begun.tasks.iter().rev())
+        .flat_map(|begun| begun.tasks.iter().rev().map(|task| (task, begun.span.asked)))
         .collect();
-    tasks.sort_by_key(|task| std::cmp::Reverse(task.requested_at.as_second()));
+    tasks.sort_by_key(|(task, _)| std::cmp::Reverse(task.requested_at.as_second()));
     let mut taken: BTreeSet<&str> = BTreeSet::new();
     let mut adopted = Vec::new();
-    for task in tasks {
+    for (task, asked) in tasks {
         let is_kept = wanted.begun_at.duration_since(task.requested_at) < KEPT_BY_STREAM;
         let superseded: BTreeSet<String> =
             task.cids.iter().filter(|cid| taken.contains(cid.as_str())).cloned().collect();
         if is_kept && superseded.len() < task.cids.len() {
             taken.extend(task.cids.iter().map(String::as_str));
-            adopted.push(Adopted { task: task.clone(), superseded });
+            adopted.push(Adopted { task: task.clone(), superseded, asked });
         }
     }
     adopted
@@ -245,15 +248,21 @@ fn spans_of(run_id: Uuid, records: Vec<(u32, Option<Record>)>) -> Vec<Begun> {
     for (seq, record) in records {
         match record {
             Some(Record::Span(span)) => {
-                spans.insert(seq, Begun { run_id, span, tasks: Vec::new() });
+                spans.insert(seq, Begun { run_id, span, tasks: Vec::new(), records: vec![seq] });
             }
             Some(Record::Task { span, task }) => {
                 // A run's records are numbered in order, so the span's comes first; without it the task says nothing.
                 if let Some(begun) = spans.get_mut(&span) {
                     begun.tasks.push(task);
+                    begun.records.push(seq);
                 }
             }
-            Some(Record::Intent { .. }) | None => {}
+            Some(Record::Intent { span, .. }) => {
+                if let Some(begun) = spans.get_mut(&span) {
+                    begun.records.push(seq);
+                }
+            }
+            None => {}
         }
     }
     spans.into_values().collect()
@@ -296,6 +305,7 @@ mod tests {
             run_id: Uuid::nil(),
             span: span(),
             tasks: vec![task("whole", 0, &["a:1", "a:2"]), task("half", 0, &["a:1"]), task("other", 1, &["a:3"])],
+            records: Vec::new(),
         };
         let wanted = SpanRecord { begun_at: at(60), ..span() };
         let ids = |wanted: &SpanRecord, since| -> Vec<String> {
@@ -315,9 +325,11 @@ mod tests {
             [""; 0],
             "Stream keeps no file so long"
         );
+        let morning = window("2026-01-01", "2026-01-01T12:00:00Z");
+        let part = SpanRecord { cells: vec![morning], asked: morning, ..wanted.clone() };
+        assert_eq!(ids(&part, at(0)), ["other", "half", "whole"], "more was asked for than is wanted now");
         for other in [
             SpanRecord { replaces: true, ..wanted.clone() },
-            SpanRecord { cells: vec![window("2026-01-01", "2026-01-01T12:00:00Z")], ..wanted.clone() },
             SpanRecord { asked: window("2026-01-01", "2026-01-03"), ..wanted.clone() },
             SpanRecord { options: ExportOptions { export_users: true, ..ExportOptions::default() }, ..wanted.clone() },
         ] {
@@ -333,7 +345,7 @@ mod tests {
             cids: cids.iter().map(|cid| (*cid).to_owned()).collect(),
         };
         let tasks = vec![at(12, "whole", &["a:1", "a:2"]), at(3, "left", &["a:1"]), at(7, "right", &["a:2"])];
-        let begun = Begun { run_id: Uuid::nil(), span: span(), tasks };
+        let begun = Begun { run_id: Uuid::nil(), span: span(), tasks, records: Vec::new() };
         let adopted = adoptable(&[begun], &span(), Timestamp::MIN);
         let ids: Vec<&str> = adopted.iter().map(|adopted| adopted.task.task_id.as_str()).collect();
         assert_eq!(ids, ["right", "left"]);

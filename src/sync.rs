@@ -1,6 +1,5 @@
 //! The main job: decide, export, commit, and say what was done.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -71,14 +70,15 @@ impl<'a> Run<'a> {
         let result = tokio::select! {
             biased;
             result = self.job(job) => result,
-            error = stop => {
-                self.journal.quiet(LONGEST_STOP).await;
-                Err(error)
-            }
+            error = stop => Err(error),
         };
         match result {
             Ok(()) => self.journal.end().await,
-            Err(error) => self.keep(error),
+            Err(error) => {
+                // Answers that are on their way are waited for and written down, whatever ends the run.
+                self.journal.quiet(LONGEST_STOP).await;
+                self.keep(error);
+            }
         }
         self.progress.finish();
         self.summary.api_calls = self.client.api_calls();
@@ -115,6 +115,7 @@ impl<'a> Run<'a> {
         let mut state = self.lake.state().await?;
         // A run that died after its put has left files where no reader looks, and there may be nothing to commit after it.
         self.lake.settle(&mut state).await?;
+        self.summary.frontier = state.frontier();
         match (job, self.settings.range) {
             (Job::Sync, Some(range)) => self.range(&mut state, range).await?,
             (Job::Sync, None) => self.automatic(&mut state).await?,
@@ -155,7 +156,14 @@ impl<'a> Run<'a> {
             self.fill(state, cells).await?;
         }
         self.summary.cells.sort_by_key(|cell| cell.since);
-        self.forget(state).await
+        self.forget(state).await?;
+        match state.uncovered(range).first() {
+            Some(window) => {
+                let message = format!("another run has covered part of a cell meanwhile: `{window}` is left");
+                Err(Error::new(Kind::Temporary, message).hint("run the same command again: it brings in what is left"))
+            }
+            None => Ok(()),
+        }
     }
 
     /// From the frontier to as late as is settled; then the revisits.
@@ -188,8 +196,13 @@ impl<'a> Run<'a> {
         for span in rules.revisits(state, now) {
             self.lake.refresh(state).await?;
             let is_due = |old: &Covered| old.cover.complete_at() < span.fresh_since;
-            if state.covers_in(span.window()).any(is_due) {
-                self.span(state, &span, None).await?;
+            if !state.covers_in(span.window()).any(is_due) {
+                continue;
+            }
+            match self.span(state, &span, None).await {
+                // One damaged day holds up no other.
+                Err(error) if error.kind() == Kind::Data => self.keep(error),
+                result => result?,
             }
         }
         let cells = rules.exceptions(state, None, Some(now)).cloned().collect();
@@ -240,15 +253,10 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Deletes the journals of runs that have nothing left to bring in.
+    /// Deletes what journals say of spans that are brought in. A run that is still at work has more in its own.
     async fn forget(&self, state: &State) -> Result<()> {
-        let open: BTreeSet<Uuid> =
-            self.begun.iter().filter(|begun| !begun.is_over(state)).map(|begun| begun.run_id).collect();
-        let all: BTreeSet<Uuid> = self.begun.iter().map(|begun| begun.run_id).collect();
-        for run_id in all.difference(&open) {
-            journal::forget(self.lake, *run_id).await?;
-        }
-        Ok(())
+        let over: Vec<Begun> = self.begun.iter().filter(|begun| begun.is_over(state)).cloned().collect();
+        journal::forget(self.lake, &over).await
     }
 
     /// Proves credentials, clock and store before anything is asked for or written. Yields Stream's time.
@@ -330,6 +338,7 @@ impl<'a> Run<'a> {
         };
         let superseded = match outcome.clone() {
             Outcome::Committed { entry, superseded, settled } => {
+                self.summary.frontier = state.frontier();
                 tracing::info!(entry, settled, window = %span.window(), "committed");
                 superseded
             }
@@ -417,6 +426,10 @@ impl<'a> Run<'a> {
         let state = self.lake.state().await?;
         let rules = &self.settings.rules;
         let now = self.client.hello().await?.at;
+        // Not every app's key may ask for them; what a plan says then is for the documented ones.
+        if let Err(error) = self.client.rate_limits().await {
+            tracing::debug!(%error, "the app's rate limits are not known");
+        }
         let spans = match (job, self.settings.range) {
             (Job::Sync, Some(range)) if self.settings.replace => rules.replacement(&state, range, now),
             (Job::Sync, Some(range)) => rules.missing(&state, range),

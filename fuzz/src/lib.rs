@@ -220,7 +220,10 @@ fn journal(bytes: &[u8]) {
     let (mut begun, mut tasks): (Vec<Begun>, Vec<ExportTask>) = (Vec::new(), Vec::new());
     for record in records {
         match record {
-            Record::Span(span) => begun.push(Begun { run_id: Uuid::nil(), span, tasks: std::mem::take(&mut tasks) }),
+            Record::Span(span) => {
+                let tasks = std::mem::take(&mut tasks);
+                begun.push(Begun { run_id: Uuid::nil(), span, tasks, records: Vec::new() });
+            }
             Record::Task { task, .. } => tasks.push(task),
             Record::Intent { .. } => {}
         }

@@ -53,6 +53,8 @@ impl Found {
                         Ok(value @ (Value::Object(_) | Value::Array(_))) => self.json(&value),
                         // A JSON column holds a text in quotes, a text column without.
                         Ok(Value::String(inner)) => self.value(inner),
+                        // As it is read from the line that it is compared with.
+                        Ok(Value::Number(number)) => self.value(number),
                         _ => {}
                     }
                     // Of a channel as one line, quarantine names the key that it does not know.

@@ -10,7 +10,8 @@ pub const NO_CELL: u32 = u32::MAX;
 #[derive(Clone, Debug)]
 pub struct Routes {
     cells: Vec<(i64, i64, String)>,
-    margin_us: i64,
+    /// First and last instant that is expected.
+    asked_us: (i64, i64),
     snapshot: String,
     by_channel_type: bool,
 }
@@ -29,6 +30,12 @@ pub enum Route {
 impl Routes {
     /// Routes for the ordered, disjoint `cells` of a span. Rows within `margin_us` around it are expected and dropped.
     pub fn new(cells: &[Window], margin_us: i64, exported_at: Timestamp, by_channel_type: bool) -> Self {
+        let asked_us = match (cells.first(), cells.last()) {
+            (Some(first), Some(last)) => {
+                (first.since.as_microsecond() - margin_us, last.until.as_microsecond() + margin_us)
+            }
+            _ => (i64::MAX, i64::MIN),
+        };
         let cells = cells
             .iter()
             .map(|cell| {
@@ -36,7 +43,13 @@ impl Routes {
                 (cell.since.as_microsecond(), cell.until.as_microsecond(), format!("event_date={date}"))
             })
             .collect();
-        Self { cells, margin_us, snapshot: format!("snapshot_date={}", utc_date(exported_at)), by_channel_type }
+        Self { cells, asked_us, snapshot: format!("snapshot_date={}", utc_date(exported_at)), by_channel_type }
+    }
+
+    /// The same cells for an export that was asked for all of this: its other rows are expected, and dropped.
+    #[must_use]
+    pub fn of_export(self, asked: Window) -> Self {
+        Self { asked_us: (asked.since.as_microsecond(), asked.until.as_microsecond()), ..self }
     }
 
     /// Where a message of this time goes.
@@ -55,12 +68,7 @@ impl Routes {
     }
 
     fn in_margin(&self, at_us: i64) -> bool {
-        match (self.cells.first(), self.cells.last()) {
-            (Some((since, _, _)), Some((_, until, _))) => {
-                since - self.margin_us <= at_us && at_us <= until + self.margin_us
-            }
-            _ => false,
-        }
+        (self.asked_us.0..=self.asked_us.1).contains(&at_us)
     }
 
     /// The folder of a row below its dataset.

@@ -75,7 +75,7 @@ impl From<DownloadError> for Error {
                 Self::new(Kind::Temporary, message).hint("run the same command again: it reads the file from the start")
             }
             DownloadError::Gone { .. } => {
-                Self::new(Kind::ExportFailed, message).hint("run the same command again: it asks for a new export")
+                Self::new(Kind::Temporary, message).hint("run the same command again: it asks for a new export")
             }
             DownloadError::Refused { .. } => Self::new(Kind::Permission, message)
                 .hint("check that no proxy or firewall stands before the store of Stream's exports"),

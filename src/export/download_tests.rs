@@ -216,7 +216,7 @@ async fn a_file_that_is_gone_is_said_to_be() {
     let server = Scripted::queue([Reply::bytes(403, ""), Reply::error(404, 16, "Can't find task")]).await;
     let error = fails(&server).await;
     assert!(matches!(error, DownloadError::Gone { status: None, .. }));
-    assert_eq!(Error::from(error).kind(), Kind::ExportFailed);
+    assert_eq!(Error::from(error).kind(), Kind::Temporary);
 }
 
 #[tokio::test]

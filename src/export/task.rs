@@ -129,12 +129,12 @@ impl From<TaskError> for Error {
             TaskError::Failed { .. } => Self::new(Kind::ExportFailed, message).hint(
                 "a later run asks for these channels again; if it stays so, contact Stream's support with the task id",
             ),
-            TaskError::Overdue { .. } => Self::new(Kind::Temporary, message)
-                .hint("run the same command again: it follows the same task; --task-deadline sets the limit"),
-            TaskError::Unknown { .. } => {
-                Self::new(Kind::ExportFailed, message).hint("run the same command again: it asks for a new export")
+            TaskError::Overdue { .. } => Self::new(Kind::Temporary, message).hint(
+                "run the same command again: it follows the same task as long again; --task-deadline sets the limit",
+            ),
+            TaskError::Unknown { .. } | TaskError::NoUrl { .. } => {
+                Self::new(Kind::Temporary, message).hint("run the same command again: it asks for a new export")
             }
-            TaskError::NoUrl { .. } => Self::new(Kind::Temporary, message).hint("run the same command again"),
             TaskError::Api(error) => error.into(),
         }
     }
@@ -205,9 +205,12 @@ async fn follow(
 ) -> Result<TaskFile, TaskError> {
     let task_id = task.task_id.clone();
     let mut created_at = task.requested_at;
+    // One that an earlier run had begun may be old and still be worked on.
+    let begun_at = now();
     let (mut polls, mut without_url, mut unknown) = (0u32, 0u32, 0u32);
     loop {
         let age = now().duration_since(created_at);
+        let waited = now().duration_since(begun_at);
         polls += 1;
         match ask().await? {
             TaskState::Completed { url, created_at: at } => {
@@ -232,7 +235,7 @@ async fn follow(
                 debug!(task_id, status, polls, "the export is not finished");
             }
         }
-        if age >= deadline {
+        if waited >= deadline {
             return Err(TaskError::Overdue { task_id, age });
         }
         tokio::time::sleep(poll_wait(polls, random())).await;

@@ -192,7 +192,7 @@ fn exceptions(state: &State) -> Vec<Exceptions> {
 }
 
 fn in_flight(begun: &Begun, records: &[Object]) -> InFlight {
-    let Begun { run_id, span, tasks } = begun;
+    let Begun { run_id, span, tasks, .. } = begun;
     let of_run = |object: &&Object| matches!(Key::parse(&object.path), Some(Key::Journal { run_id, .. }) if run_id == begun.run_id);
     let since = span.cells.first().map_or(span.asked.since, |cell| cell.since);
     let until = span.cells.last().map_or(span.asked.until, |cell| cell.until);

@@ -120,11 +120,6 @@ impl Key {
     pub fn journals() -> Path {
         Path::from("_chatlake/runs")
     }
-
-    /// The folder of one run's journal.
-    pub fn journal_of(run_id: Uuid) -> Path {
-        Self::journals().join(run_id.to_string())
-    }
 }
 
 impl std::fmt::Display for Key {

@@ -133,11 +133,8 @@ fn stand(state: &State, mode: Mode, cover: &Cover) -> Result<Standing> {
         return if cover.keep_files { meanwhile("the entry was undone that covered") } else { Ok(Standing::Stands) };
     };
     let read_at = match mode {
-        Mode::Extend if state.uncovered(window).is_empty() => return Ok(Standing::Covered(last)),
-        Mode::Extend => {
-            return Err(Error::new(Kind::Temporary, format!("another run has covered part of `{window}` meanwhile"))
-                .hint("run the same command again: only what is left is exported"));
-        }
+        // Of a cell that is covered in part the rest is left to the next run.
+        Mode::Extend => return Ok(Standing::Covered(last)),
         #[cfg(test)]
         Mode::Replace { .. } if planted::is(Bug::OlderReplacesNewer) => return Ok(Standing::Stands),
         Mode::Replace { read_at } => read_at,

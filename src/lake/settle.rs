@@ -19,83 +19,122 @@ const AT_ONCE: usize = 16;
 /// How often another run may get in between before this one gives up.
 const ATTEMPTS: u32 = 100;
 
-enum Settled {
-    /// Readers see exactly what the log says.
-    Yes,
-    /// This file is neither staged nor where readers look.
-    Lost(String),
+/// What became of the files that an entry added.
+#[derive(Default)]
+struct Moved {
+    /// How many were still in staging.
+    from_staging: usize,
+    /// Those that are neither staged nor where readers look.
+    lost: Vec<DataFile>,
+}
+
+enum Place {
+    Staging,
+    Final,
+    Nowhere,
 }
 
 impl Lake {
-    /// Finishes the last entry, whoever put it. An entry whose files were lost is voided: its cells are as before.
+    /// Finishes the last entry, whoever put it. An entry whose files were lost before they were moved is voided: its cells are as
+    /// before.
     pub async fn settle(&self, state: &mut State) -> Result<()> {
         for _ in 0..ATTEMPTS {
             let Some(pending) = state.pending() else { return Ok(()) };
             let entry = pending.entry;
-            let lost = match self.settle_entry(pending).await? {
-                Settled::Yes => {
-                    state.mark_settled();
-                    return Ok(());
+            let moved = self.move_files(pending).await?;
+            if !moved.lost.is_empty() {
+                // Another run may have settled it and gone on, and then replaced the very file that is missing here.
+                self.refresh(state).await?;
+                let Some(pending) = state.pending().filter(|pending| pending.entry == entry) else { continue };
+                let files: Vec<String> = moved.lost.iter().map(|file| file.key().to_string()).collect();
+                if !self.was_settled(pending, &moved).await? {
+                    tracing::error!(
+                        entry,
+                        ?files,
+                        "committed files are gone before they were settled: voiding their entry"
+                    );
+                    self.void(state).await?;
+                    continue;
                 }
-                Settled::Lost(key) => key,
-            };
-            // Another run may have settled it and gone on, and then replaced the very file that is missing here.
-            self.refresh(state).await?;
-            if state.pending().is_some_and(|pending| pending.entry == entry) {
-                tracing::error!(
-                    entry,
-                    file = lost,
-                    "a committed file is gone before it was settled, voiding its entry"
-                );
-                self.void(state).await?;
+                tracing::error!(entry, ?files, "committed files are gone: `chatlake verify` tells what to do");
             }
+            if let Some(pending) = state.pending() {
+                self.clear(pending).await?;
+            }
+            state.mark_settled();
+            return Ok(());
         }
         Err(Error::new(Kind::Temporary, "other runs keep committing to this lake").hint("run the same command again"))
     }
 
-    async fn settle_entry(&self, pending: &Pending) -> Result<Settled> {
+    /// Moves files to where readers look.
+    async fn move_files(&self, pending: &Pending) -> Result<Moved> {
         #[cfg(test)]
         if planted::is(Bug::DeleteBeforeRename) {
             self.delete(pending.removed.iter().map(|live| live.file.key().path()).collect()).await?;
         }
         let mut moves = futures::stream::iter(pending.added.clone())
-            .map(|file| async move { self.move_file(&file).await })
+            .map(|file| async move { self.move_file(&file).await.map(|found| (file, found)) })
             .buffer_unordered(AT_ONCE);
-        while let Some(there) = moves.next().await {
-            if let Settled::Lost(key) = there? {
-                return Ok(Settled::Lost(key));
+        let mut moved = Moved::default();
+        while let Some((file, found)) = moves.next().await.transpose()? {
+            match found {
+                Place::Staging => moved.from_staging += 1,
+                Place::Final => {}
+                Place::Nowhere => moved.lost.push(file),
             }
         }
-        // Only now: until every new file is there, the old ones are what readers have.
-        let removed =
-            pending.removed.iter().map(|live| &live.file).chain(&pending.discarded).map(|file| file.key().path());
-        let staged = pending.added.iter().chain(&pending.discarded).map(|file| file.staged_key().path());
-        self.delete(removed.chain(staged).collect()).await?;
-        Ok(Settled::Yes)
+        Ok(moved)
     }
 
-    /// Moves a file from staging to its final key, unless that has happened.
-    async fn move_file(&self, file: &DataFile) -> Result<Settled> {
+    /// Deletes what the entry has replaced. To be called when its own files are there: until then the old ones are what readers
+    /// have. Of a void the staged files go first, so that nobody moves them after their final ones are gone.
+    async fn clear(&self, pending: &Pending) -> Result<()> {
+        let removed = pending.removed.iter().map(|live| &live.file);
+        let staged = pending.discarded.iter().chain(&pending.added).map(|file| file.staged_key().path());
+        let last = pending.discarded.iter().chain(removed).map(|file| file.key().path());
+        if pending.discarded.is_empty() {
+            return self.delete(last.chain(staged).collect()).await;
+        }
+        self.delete(staged.collect()).await?;
+        self.delete(last.collect()).await
+    }
+
+    /// Whether the entry had been settled when files of it went away. Then a file of it is a loss like any other, and not a reason
+    /// to undo the rest: what it replaced is gone, since that goes only when all new files are there. An entry that replaced
+    /// nothing does not tell; a file that belongs to no cell may have outlived its retention.
+    async fn was_settled(&self, pending: &Pending, moved: &Moved) -> Result<bool> {
+        if moved.from_staging > 0 {
+            return Ok(false);
+        }
+        for live in &pending.removed {
+            if self.is_there(&live.file).await? {
+                return Ok(false);
+            }
+        }
+        let expired = || moved.lost.len() < pending.added.len() && moved.lost.iter().all(|file| file.cell.is_none());
+        Ok(!pending.removed.is_empty() || expired())
+    }
+
+    /// Moves a file from staging to its final key, unless that has happened. Yields where it was.
+    async fn move_file(&self, file: &DataFile) -> Result<Place> {
         let (staged, last) = (file.staged_key().path(), file.key().path());
         if self.is_there(file).await? {
-            return Ok(Settled::Yes);
+            return Ok(Place::Final);
         }
         match self.store().rename(&staged, &last).await {
-            Ok(()) => Ok(Settled::Yes),
+            Ok(()) => Ok(Place::Staging),
             // Another run moved it between the two looks; or it is gone.
-            Err(object_store::Error::NotFound { .. }) if self.is_there(file).await? => Ok(Settled::Yes),
-            Err(object_store::Error::NotFound { .. }) => Ok(Settled::Lost(file.key().to_string())),
+            Err(object_store::Error::NotFound { .. }) if self.is_there(file).await? => Ok(Place::Final),
+            Err(object_store::Error::NotFound { .. }) => Ok(Place::Nowhere),
             Err(error) => Err(store_error("cannot move a file to where readers look", self.display_url(), error)),
         }
     }
 
+    /// Whether an object is where readers look for this file. Whether it is the file is for others to tell: `chatlake verify`.
     async fn is_there(&self, file: &DataFile) -> Result<bool> {
         match self.store().head(&file.key().path()).await {
-            Ok(found) if found.size == file.bytes => Ok(true),
-            Ok(found) => {
-                let message = format!("`{}` has {} bytes, the log says {}", file.key(), found.size, file.bytes);
-                Err(Error::new(Kind::Data, message).hint("delete that object, then run the same command again"))
-            }
+            Ok(_) => Ok(true),
             Err(object_store::Error::NotFound { .. }) => Ok(false),
             Err(error) => Err(store_error("cannot look for a file", self.display_url(), error)),
         }

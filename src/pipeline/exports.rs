@@ -53,6 +53,12 @@ pub struct Requests {
     pub bytes: u64,
 }
 
+impl Requests {
+    fn is_as_old_as(&mut self, exported_at: Timestamp) {
+        self.exported_at = Some(self.exported_at.map_or(exported_at, |first| first.min(exported_at)));
+    }
+}
+
 /// What is left to do for some channels.
 enum Job {
     /// Follow a task that an earlier run has asked for.
@@ -67,7 +73,8 @@ enum Job {
 enum Unfinished {
     /// Stream failed it, or its file is not whole: a part of it may succeed.
     Failed(String),
-    /// Stream does not know it any more, or it hangs.
+    /// Stream does not know it any more, it hangs, or its file cannot be had: one that an earlier run had begun is given up, since
+    /// every run after this one would meet it again.
     Gone(Error),
     /// The run cannot go on.
     Other(Error),
@@ -83,9 +90,8 @@ impl From<TaskError> for Unfinished {
     fn from(error: TaskError) -> Self {
         match error {
             TaskError::Failed { .. } => Self::Failed(error.to_string()),
-            // One that an earlier run had begun may hang for ever, so its age is no reason to wait for it for ever.
-            TaskError::Unknown { .. } | TaskError::Overdue { .. } => Self::Gone(error.into()),
-            TaskError::NoUrl { .. } | TaskError::Api(_) => Self::Other(error.into()),
+            TaskError::Unknown { .. } | TaskError::Overdue { .. } | TaskError::NoUrl { .. } => Self::Gone(error.into()),
+            TaskError::Api(_) => Self::Other(error.into()),
         }
     }
 }
@@ -93,7 +99,8 @@ impl From<TaskError> for Unfinished {
 impl From<DownloadError> for Unfinished {
     fn from(error: DownloadError) -> Self {
         match error {
-            DownloadError::Gone { .. } => Self::Gone(error.into()),
+            // A store that may not be listed says of a file that is gone that it is forbidden.
+            DownloadError::Gone { .. } | DownloadError::Refused { .. } => Self::Gone(error.into()),
             error => Self::Other(error.into()),
         }
     }
@@ -208,7 +215,7 @@ impl<'p> Exports<'p> {
     async fn export(&self, job: Job) -> Result<()> {
         let mut jobs = vec![job];
         while let Some(job) = jobs.pop() {
-            let (Adopted { task, superseded }, is_adopted) = match job {
+            let (Adopted { task, superseded, asked }, is_adopted) = match job {
                 Job::Ask(cids) => {
                     let tasks = self.ask(cids).await?;
                     jobs.extend(tasks.into_iter().rev().map(Job::Follow));
@@ -216,14 +223,14 @@ impl<'p> Exports<'p> {
                 }
                 // The span cannot be completed now: what is asked for is for the run that comes next.
                 Job::Adopt(_) | Job::Follow(_) if !lock(&self.unanswered).is_empty() => continue,
-                Job::Follow(task) => (Adopted { task, superseded: BTreeSet::new() }, false),
+                Job::Follow(task) => (Adopted { task, superseded: BTreeSet::new(), asked: self.asked }, false),
                 Job::Adopt(adopted) => {
                     let (task_id, channels) = (&adopted.task.task_id, adopted.task.cids.len());
                     tracing::info!(task_id, channels, "going on with an earlier run's export");
                     (adopted, true)
                 }
             };
-            let ended = self.follow(&task, &superseded).await;
+            let ended = self.follow(&task, &superseded, asked).await;
             let wanted = task.cids.into_iter().filter(|cid| !superseded.contains(cid));
             let mut requests = lock(&self.requests);
             match ended {
@@ -302,18 +309,24 @@ impl<'p> Exports<'p> {
     }
 
     /// Waits for a task and reads its file.
-    async fn follow(&self, task: &ExportTask, superseded: &BTreeSet<String>) -> Result<(), Unfinished> {
+    async fn follow(&self, task: &ExportTask, superseded: &BTreeSet<String>, asked: Window) -> Result<(), Unfinished> {
         let Pipeline { client, settings, .. } = self.pipeline;
         let file = client.wait_for_task(task, settings.task_deadline).await?;
-        self.read(task, superseded, file).await
+        self.read(task, superseded, asked, file).await
     }
 
     /// Downloads and decodes a finished task: as many at a time as there are cores.
-    async fn read(&self, task: &ExportTask, superseded: &BTreeSet<String>, file: TaskFile) -> Result<(), Unfinished> {
+    async fn read(
+        &self,
+        task: &ExportTask,
+        superseded: &BTreeSet<String>,
+        asked: Window,
+        file: TaskFile,
+    ) -> Result<(), Unfinished> {
         let _permit = self.decoders.acquire().await.map_err(|_| Error::new(Kind::Internal, "the decoders are gone"))?;
         let Pipeline { client, settings, progress, cpu, .. } = self.pipeline;
         let exported_at = file.exported_at;
-        let routes = Routes::new(&self.cells, micros(MARGIN), exported_at, settings.by_channel_type);
+        let routes = Routes::new(&self.cells, micros(MARGIN), exported_at, settings.by_channel_type).of_export(asked);
         let asked = Task {
             task_id: task.task_id.clone(),
             exported_at,
@@ -322,6 +335,8 @@ impl<'p> Exports<'p> {
             routes: Arc::new(routes),
             keep_raw: settings.keep_raw,
         };
+        // Rows of a file that turns out to be broken stay: what is in the cells is as old as it is.
+        lock(&self.requests).is_as_old_as(exported_at);
         let mut decoder = FileDecoder::new(asked, Arc::clone(&self.collector));
         let mut download = Download::new(client, file);
         let mut chunks = self.gather(&mut download).await?;
@@ -334,10 +349,7 @@ impl<'p> Exports<'p> {
         let (bytes, messages) = (download.bytes_read(), tally.messages());
         progress.decoded(messages);
         tracing::debug!(task_id = task.task_id, bytes, messages, "export decoded");
-        let mut requests = lock(&self.requests);
-        requests.bytes += bytes;
-        requests.exported_at = Some(requests.exported_at.map_or(exported_at, |first| first.min(exported_at)));
-        drop(requests);
+        lock(&self.requests).bytes += bytes;
         lock(&self.tally).add(tally);
         Ok(())
     }

@@ -33,6 +33,9 @@ use crate::window::Window;
 use crate::write::old_files::OldFiles;
 use crate::write::{Vanishing, Writer, Written};
 
+/// Channels that may be listed as active in a span whose exports hold no message: the message was deleted since.
+const QUIET_CHANNELS: u64 = 3;
+
 /// What every span of a run needs.
 pub struct Pipeline<'a> {
     /// Stream.
@@ -95,7 +98,7 @@ impl Pipeline<'_> {
         let number = self.journal.write(&Record::Span(record)).await?;
         let exports = Exports::new(self, span.cells.clone(), window, asked, number);
         let (collector, requests, tally) = exports.bring_in(known, adopted, span.only.is_none()).await?;
-        self.check(state, window, &requests, &tally)?;
+        self.check(state, span, &requests, &tally)?;
         let exported_at = requests.exported_at.unwrap_or(begun_at);
         let vanishing = Vanishing {
             removes: self.settings.removes_vanished,
@@ -136,7 +139,8 @@ impl Pipeline<'_> {
     }
 
     /// Refuses what must not become a commit.
-    fn check(&self, state: &State, span: Window, requests: &Requests, tally: &Tally) -> Result<()> {
+    fn check(&self, state: &State, span: &Span, requests: &Requests, tally: &Tally) -> Result<()> {
+        let (span, replaces) = (span.window(), span.replaces);
         if tally.out_of_window > 0 && tally.out_of_window == tally.out_of_window_updated_inside {
             let message = format!(
                 "Stream filters exports by `updated_at`: {} messages created outside of {span} came, all of them updated inside",
@@ -150,7 +154,8 @@ impl Pipeline<'_> {
         // Once messages were recognised the format is known: a quiet hour whose only message was deleted is no reason to stop.
         let knows_format = state.covers().any(|covered| covered.cover.record.rows.get("messages") > Some(&0));
         // Nor can exports that failed be held against the format.
-        let is_silent = requests.active_channels > 0 && requests.failed.is_empty() && !knows_format;
+        let is_quiet = knows_format && !replaces && requests.active_channels <= QUIET_CHANNELS;
+        let is_silent = requests.active_channels > 0 && requests.failed.is_empty() && !is_quiet;
         let suspicious = is_silent || unclassified > 0;
         if requests.channels > 0 && tally.messages() == 0 && suspicious && !self.settings.accept_empty {
             let message = if unclassified > 0 {

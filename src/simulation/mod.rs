@@ -34,7 +34,8 @@ fn seeds() -> std::ops::Range<u64> {
     match (from_env("SEED"), from_env("SEEDS")) {
         (Some(seed), _) => seed..seed + 1,
         (None, count) => {
-            let default = if from_env("CHATLAKE_TEST_LONG").is_some_and(|value| value != 0) { LONG_SEEDS } else { DEFAULT_SEEDS };
+            let default =
+                if from_env("CHATLAKE_TEST_LONG").is_some_and(|value| value != 0) { LONG_SEEDS } else { DEFAULT_SEEDS };
             let start = u64::try_from(jiff::Timestamp::now().as_second() / 86_400).unwrap_or(0) * 1_000_000;
             start..start + count.unwrap_or(default)
         }

@@ -183,3 +183,22 @@ pub(super) async fn a_void_that_fails_is_made_good_too(place: &Place) {
         }
     }
 }
+
+pub(super) async fn files_that_go_after_their_entry_was_settled_undo_nothing(place: &Place) {
+    let gone = async |store: &Arc<dyn ObjectStore>, file: &DataFile| {
+        store.delete(&file.key().path()).await.unwrap();
+        let lake = lake(store);
+        let mut state = lake.state().await.unwrap();
+        lake.settle(&mut state).await.unwrap();
+        (state.next(), state.files().any(|live| live.file.id == file.id))
+    };
+    // An entry that replaced nothing: what belongs to no cell may go at its age.
+    let store = base(place).await;
+    assert_eq!(gone(&store, &data_file("users", None, "base-users")).await, (2, true));
+    // One that replaced a day: what it replaced is gone, so all of it had been there.
+    let proposal = staged(&lake(&store), "first", Mode::Replace { read_at: 2 }, &[day(1), day(2)], 2).await;
+    lake(&store).commit(&mut State::default(), &proposal).await.unwrap();
+    for file in &proposal.add {
+        assert_eq!(gone(&store, file).await, (3, true), "{}", file.key());
+    }
+}

@@ -71,10 +71,11 @@ contract!([memory disk radosgw moto] {
         a_commit_whose_files_are_lost_is_as_if_it_had_never_been
         a_cell_whose_old_files_are_lost_as_well_is_uncovered
         a_void_that_fails_is_made_good_too
+        files_that_go_after_their_entry_was_settled_undo_nothing
     }
     journal {
         what_a_run_began_is_found_by_others_until_it_ends
-        a_damaged_record_is_named_and_can_be_forgotten
+        a_damaged_record_is_named_and_can_be_deleted
     }
 });
 

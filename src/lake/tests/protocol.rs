@@ -73,7 +73,8 @@ pub(super) async fn what_others_did_meanwhile_decides(place: &Place) {
         lake.commit(&mut State::default(), &proposal).await.unwrap_err().kind()
     };
     commit(&lake, &mut state, "f", Mode::Extend, &[cell(3, Some(0))], 9).await;
-    assert_eq!(refused("g", Mode::Extend, day(3)).await, Kind::Temporary);
+    let part = commit(&lake, &mut State::default(), "g", Mode::Extend, &[day(3)], 10).await;
+    assert_eq!(part, Outcome::AlreadyCovered { by_entry: 3 }, "what is left of it is for the next run");
     assert_eq!(refused("h", Mode::Replace { read_at: 4 }, cell(0, Some(1))).await, Kind::Usage);
     assert_eq!(refused("i", Mode::Replace { read_at: 1 }, day(0)).await, Kind::Temporary);
     let state = assert_exact(&store).await;
