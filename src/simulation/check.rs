@@ -273,8 +273,8 @@ impl Reader {
             let first = seen.tasks.iter().find(|first| {
                 first.by != second.by
                     && first.at < listed
-                    && (&first.span.cells, first.span.asked, first.span.replaces)
-                        == (&second.span.cells, second.span.asked, second.span.replaces)
+                    && !first.span.replaces
+                    && first.span.asked.covers(&second.span.asked)
                     // One that hung is given up after a day.
                     && second.task.requested_at.duration_since(first.task.requested_at) < SignedDuration::from_hours(20)
                     && first.task.cids.iter().any(|cid| second.task.cids.contains(cid))

@@ -393,8 +393,8 @@ fn damage_of_the_log_is_found_and_named() {
     fs::create_dir_all(lake.path("_chatlake/snapshots")).unwrap();
     fs::write(lake.path(snapshot), "{}").unwrap();
     lake.assert_found(&[], snapshot, "is damaged");
-    fs::rename(lake.path(snapshot), lake.path("_chatlake/snapshots/00000000000000000009.json")).unwrap();
-    lake.assert_found(&[], "snapshots/00000000000000000009.json", "the log ends with 2");
+    fs::rename(lake.path(snapshot), lake.path("_chatlake/snapshots/00000000000000000009.ndjson.gz")).unwrap();
+    lake.assert_found(&[], "snapshots/00000000000000000009.ndjson.gz", "the log ends with 2");
 
     let lake = copy("record");
     change_entry(&lake.lake, 2, |entry| {
