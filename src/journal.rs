@@ -157,6 +157,12 @@ pub async fn begun_spans(lake: &Lake, own: Uuid) -> Result<Vec<Begun>> {
             keys.entry(run_id).or_default().insert(seq);
         }
     }
+    if keys.values().map(BTreeSet::len).sum::<usize>() == MAX_RECORDS {
+        tracing::warn!(
+            records = MAX_RECORDS,
+            "journals of dead runs pile up, not all are read: `chatlake gc --delete`"
+        );
+    }
     let mut begun = Vec::new();
     // The ids of runs begin with the time.
     for (run_id, numbers) in keys.into_iter().rev() {

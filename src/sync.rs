@@ -1,6 +1,7 @@
 //! The main job: decide, export, commit, and say what was done.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
@@ -11,7 +12,7 @@ use crate::error::{Error, Kind, Result};
 use crate::export::{Client, Endpoint};
 use crate::journal::{self, Begun, Journal};
 use crate::lake::{Covered, DataFile, Lake, Outcome, State};
-use crate::pipeline::{Exported, Pipeline};
+use crate::pipeline::{Counts, Exported, Pipeline};
 use crate::plan::Span;
 use crate::progress::Progress;
 use crate::settings::Settings;
@@ -42,6 +43,7 @@ pub struct Run<'a> {
     summary: Summary,
     journal: Arc<Journal>,
     cpu: Cpu,
+    counts: Arc<Counts>,
     /// What runs before this one have asked for and not brought in.
     begun: Vec<Begun>,
     /// The most telling of several errors.
@@ -53,7 +55,18 @@ impl<'a> Run<'a> {
     pub fn new(client: &'a Client, lake: &'a Lake, settings: &'a Settings, progress: &'a Progress) -> Self {
         let summary = Summary { run_id: Uuid::now_v7(), single_writer: settings.single_writer, ..Summary::default() };
         let journal = Arc::new(Journal::new(lake, summary.run_id));
-        Self { client, lake, settings, progress, summary, journal, cpu: Cpu::Threads, begun: Vec::new(), error: None }
+        Self {
+            client,
+            lake,
+            settings,
+            progress,
+            summary,
+            journal,
+            cpu: Cpu::Threads,
+            counts: Arc::default(),
+            begun: Vec::new(),
+            error: None,
+        }
     }
 
     /// The same, with everything on the thread that asks.
@@ -82,6 +95,11 @@ impl<'a> Run<'a> {
         }
         self.progress.finish();
         self.summary.api_calls = self.client.api_calls();
+        let Counts { requested, adopted, failed, bytes } = &*self.counts;
+        self.summary.export_tasks.requested = requested.load(Relaxed);
+        self.summary.export_tasks.adopted = adopted.load(Relaxed);
+        self.summary.export_tasks.failed = failed.load(Relaxed);
+        self.summary.bytes_downloaded = bytes.load(Relaxed);
         self.summary.duration_seconds = (begun.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
         self.summary.status = self.status();
         self.summary.error = self.error.as_ref().map(ToString::to_string);
@@ -109,8 +127,13 @@ impl<'a> Run<'a> {
 
     async fn job(&mut self, job: Job) -> Result<()> {
         let wanted = self.settings.identity(self.client.app_key());
-        if let Some(identity) = self.lake.identity().await? {
-            identity.check(&wanted, self.lake.display_url())?;
+        match self.lake.identity().await? {
+            Some(identity) => identity.check(&wanted, self.lake.display_url())?,
+            None if job == Job::Revisit => {
+                return Err(Error::new(Kind::Usage, format!("there is no lake at {}", self.lake.display_url()))
+                    .hint("check --lake, or make the lake with `chatlake sync`"));
+            }
+            None => {}
         }
         let mut state = self.lake.state().await?;
         // A run that died after its put has left files where no reader looks, and there may be nothing to commit after it.
@@ -311,6 +334,7 @@ impl<'a> Run<'a> {
             run_id: self.summary.run_id,
             journal: &self.journal,
             begun: &self.begun,
+            counts: &self.counts,
             progress: self.progress,
             cpu: self.cpu,
         };
@@ -385,7 +409,9 @@ impl<'a> Run<'a> {
                 CellStatus::Committed
             };
             summary.cells.push(cell(&cover.window, status, &cover.record.rows));
-            summary.vanished += cover.record.vanished;
+            if status != CellStatus::Superseded {
+                summary.vanished += cover.record.vanished;
+            }
         }
         let (tally, requests) = (&exported.tally, &exported.requests);
         summary.rejected += tally.rejected;
@@ -398,10 +424,6 @@ impl<'a> Run<'a> {
         summary.reactions_truncated += tally.cut_reactions.len() as u64;
         summary.missing_channels.extend(requests.missing.iter().cloned());
         summary.failed_channels.extend(requests.failed.keys().cloned());
-        summary.export_tasks.requested += requests.requested_tasks;
-        summary.export_tasks.adopted += requests.adopted_tasks;
-        summary.export_tasks.failed += requests.failed_tasks;
-        summary.bytes_downloaded += requests.bytes;
     }
 
     /// An empty lake does not say where to begin; the app's oldest channel does.

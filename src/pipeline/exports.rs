@@ -1,6 +1,7 @@
 //! The exports of one span: every channel asked for once, followed, downloaded and decoded, many side by side.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -28,6 +29,19 @@ const GATHERED_BYTES: usize = 512 << 10;
 /// Requests without an answer before nothing more is asked for: each may be an export that is paid for and never found.
 const MAX_UNANSWERED: usize = 3;
 
+/// What a run has asked for and read so far, whatever becomes of it.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Exports that this run asked for.
+    pub requested: AtomicU64,
+    /// Exports that an earlier run had asked for, read or found to have failed.
+    pub adopted: AtomicU64,
+    /// Exports that Stream failed.
+    pub failed: AtomicU64,
+    /// Bytes downloaded.
+    pub bytes: AtomicU64,
+}
+
 /// What became of the requests of a span.
 #[derive(Clone, Debug, Default)]
 pub struct Requests {
@@ -37,12 +51,6 @@ pub struct Requests {
     pub active_channels: u64,
     /// Exports that the rows come from or that failed.
     pub task_ids: Vec<String>,
-    /// Exports that this run asked for.
-    pub requested_tasks: u64,
-    /// Exports that an earlier run had asked for.
-    pub adopted_tasks: u64,
-    /// Exports that Stream failed.
-    pub failed_tasks: u64,
     /// When the first of the tasks was made.
     pub exported_at: Option<Timestamp>,
     /// Channels that Stream does not know.
@@ -230,18 +238,19 @@ impl<'p> Exports<'p> {
                     (adopted, true)
                 }
             };
+            let counts = self.pipeline.counts;
             let ended = self.follow(&task, &superseded, asked).await;
             let wanted = task.cids.into_iter().filter(|cid| !superseded.contains(cid));
             let mut requests = lock(&self.requests);
             match ended {
                 Ok(()) => {
-                    requests.adopted_tasks += u64::from(is_adopted);
+                    counts.adopted.fetch_add(u64::from(is_adopted), Relaxed);
                     requests.task_ids.push(task.task_id);
                 }
                 Err(Unfinished::Failed(why)) => {
                     tracing::warn!(task_id = task.task_id, "{why}");
-                    requests.adopted_tasks += u64::from(is_adopted);
-                    requests.failed_tasks += 1;
+                    counts.adopted.fetch_add(u64::from(is_adopted), Relaxed);
+                    counts.failed.fetch_add(1, Relaxed);
                     requests.task_ids.push(task.task_id);
                     match halves(wanted.collect()) {
                         Ok(halves) => jobs.extend(halves.map(Job::Ask)),
@@ -265,7 +274,7 @@ impl<'p> Exports<'p> {
         let Pipeline { client, settings, progress, journal, .. } = self.pipeline;
         let Window { since, until } = self.asked;
         let mut asking = client.asking(ExportRequest { cids: cids.clone(), since, until, options: settings.export })?;
-        let (journal, span) = (Arc::clone(journal), self.number);
+        let (journal, counts, span) = (Arc::clone(journal), Arc::clone(self.pipeline.counts), self.number);
         let answering = journal.asking().await;
         let answered = tokio::spawn(async move {
             let _answering = answering;
@@ -274,6 +283,7 @@ impl<'p> Exports<'p> {
             while let Some(asked) = asking.next().await? {
                 match asked {
                     Asked::Task(task) => {
+                        counts.requested.fetch_add(1, Relaxed);
                         journal.write(&Record::Task { span, task: task.clone() }).await?;
                         tasks.push(task);
                     }
@@ -293,7 +303,6 @@ impl<'p> Exports<'p> {
             tracing::debug!(task_id = task.task_id, channels = task.cids.len(), window = %self.span, "export requested");
         }
         let mut requests = lock(&self.requests);
-        requests.requested_tasks += tasks.len() as u64;
         requests.missing.extend(missing);
         drop(requests);
         let mut lost = lock(&self.unanswered);
@@ -347,6 +356,7 @@ impl<'p> Exports<'p> {
         }
         let tally = cpu.run(move || decoder.finish()).await?;
         let (bytes, messages) = (download.bytes_read(), tally.messages());
+        self.pipeline.counts.bytes.fetch_add(bytes, Relaxed);
         progress.decoded(messages);
         tracing::debug!(task_id = task.task_id, bytes, messages, "export decoded");
         lock(&self.requests).bytes += bytes;

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-pub use self::exports::Requests;
+pub use self::exports::{Counts, Requests};
 use self::exports::{Exports, MARGIN};
 use crate::cpu::Cpu;
 use crate::decode::Tally;
@@ -50,6 +50,8 @@ pub struct Pipeline<'a> {
     pub journal: &'a Arc<Journal>,
     /// What runs before it have asked for.
     pub begun: &'a [Begun],
+    /// What it has asked for so far.
+    pub counts: &'a Arc<Counts>,
     /// Who watches.
     pub progress: &'a Progress,
     /// Where rows are decoded, sorted and encoded.

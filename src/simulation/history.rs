@@ -253,6 +253,10 @@ impl Stage {
                 }
                 Ok(Some(summary.status))
             }
+            // There is no lake yet.
+            Some(error) if job == Job::Revisit && error.kind() == Kind::Usage && self.reader.state().next() == 1 => {
+                Ok(Some(summary.status))
+            }
             Some(error) if rough => {
                 outcome.stops += u64::from(error.kind() == Kind::Terminated);
                 match error.kind() {

@@ -106,6 +106,7 @@ fn the_exports_of_a_run_that_was_stopped_are_not_paid_twice() {
             if code > 0 {
                 ran.assert_refused(code, &["stopped by SIG", "run the same command again"]);
                 assert_eq!(ran.summary()["status"], "failed");
+                assert_eq!(ran.summary()["export_tasks"]["requested"], 2, "it says what it has paid for");
             }
             assert_eq!(bench.exports(), 2);
             let summary = bench.run(&arguments).assert_status(0, "committed");

@@ -160,6 +160,13 @@ fn a_channel_that_stream_does_not_know_is_reported_and_the_rest_goes_on() {
     }
 }
 
+#[test]
+fn a_revisit_of_nothing_is_refused() {
+    let bench = Bench::new(&small());
+    bench.run(&["revisit"]).assert_refused(2, &["there is no lake at", "check --lake"]);
+    assert!(!fs::exists(&bench.lake).unwrap());
+}
+
 fn broken(lines: Vec<BadLine>) -> Bench {
     let bench = Bench::new(&small());
     let lines = lines.into_iter().map(|line| Insertion { at_line: 3, line }).collect();
