@@ -20,6 +20,7 @@ use crate::error::{Error, Kind, Result};
 use crate::inspect::{AT_ONCE, Object, objects, open};
 use crate::journal::{self, Begun};
 use crate::lake::entry::Action;
+use crate::lake::snapshot::Snapshot;
 use crate::lake::store::store_error;
 use crate::lake::{Key, Lake, State};
 use crate::schema::DATASETS;
@@ -184,7 +185,7 @@ async fn store_now(lake: &Lake) -> Result<Timestamp> {
 async fn good_snapshots(lake: &Lake) -> Result<Vec<u64>> {
     let mut good = Vec::new();
     for number in lake.snapshots().await? {
-        if good.len() < SNAPSHOTS && lake.snapshot(number).await?.is_some() {
+        if good.len() < SNAPSHOTS && matches!(lake.snapshot(number).await?, Snapshot::Good(_)) {
             good.push(number);
         }
     }

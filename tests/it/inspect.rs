@@ -389,12 +389,12 @@ fn damage_of_the_log_is_found_and_named() {
     assert!(report["differences"].to_string().contains("is not in the log"), "{report}");
 
     let lake = copy("snapshot");
-    let snapshot = "_chatlake/snapshots/00000000000000000001.json";
+    let snapshot = "_chatlake/snapshots/00000000000000000001.ndjson.gz";
     fs::create_dir_all(lake.path("_chatlake/snapshots")).unwrap();
     fs::write(lake.path(snapshot), "{}").unwrap();
     lake.assert_found(&[], snapshot, "is damaged");
-    fs::rename(lake.path(snapshot), lake.path("_chatlake/snapshots/00000000000000000009.json")).unwrap();
-    lake.assert_found(&[], "snapshots/00000000000000000009.json", "the log ends with 2");
+    fs::rename(lake.path(snapshot), lake.path("_chatlake/snapshots/00000000000000000009.ndjson.gz")).unwrap();
+    lake.assert_found(&[], "snapshots/00000000000000000009.ndjson.gz", "the log ends with 2");
 
     let lake = copy("record");
     change_entry(&lake.lake, 2, |entry| {
