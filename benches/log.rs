@@ -148,7 +148,7 @@ impl History {
         let id = |what: &str| xxh3_128(format!("{number}-{what}").as_bytes());
         let run_id = Uuid::from_u128(id("run"));
         let removed = self.state.files_of(cell).map(|live| Action::Remove(Removed { id: live.file.id.clone() }));
-        let hours = if cell.is_day() { DAY_HOURS } else { 1 };
+        let hours = if cell == Window::day_of(cell.since) { DAY_HOURS } else { 1 };
         let files = ["messages", "reactions", "channels", "members", "users"].map(|dataset| {
             let has_cell = matches!(dataset, "messages" | "reactions");
             Action::Add(DataFile {

@@ -16,6 +16,9 @@ use crate::settings::{Settings, row_group_bytes, sort_bytes};
 use crate::window::{Grid, Window, parse_duration, parse_time};
 use crate::write::parquet_file::FileOptions;
 
+/// The largest file that may be asked for: S3 copies at most 5 GiB in one request, and a file may outgrow what was asked for.
+const MAX_FILE_BYTES: u64 = 4 << 30;
+
 const AFTER_HELP: &str = "\
 Exit codes:
   0 done (also: already done)        2 wrong usage, or another lake      65 the data does not fit
@@ -211,7 +214,7 @@ pub struct Options {
     /// zstd(1) to zstd(22), snappy or none
     #[arg(long, value_name = "CODEC", env = "CHATLAKE_COMPRESSION", default_value = "zstd(1)", value_parser = parse_compression, help_heading = "Files")]
     pub compression: Compression,
-    /// Encoded size at which a new file is begun
+    /// Encoded size at which a new file is begun, at most 4GiB
     #[arg(long, value_name = "BYTES", env = "CHATLAKE_TARGET_FILE_SIZE", default_value = "256MiB", value_parser = parse_bytes, help_heading = "Files")]
     pub target_file_size: u64,
     /// Keep the JSON of each row in the column `raw`
@@ -388,6 +391,10 @@ impl Options {
         if self.memory_limit < 64 << 20 {
             return Err(usage(format!("--memory-limit is {} bytes: at least 64MiB are needed", self.memory_limit)));
         }
+        if self.target_file_size > MAX_FILE_BYTES {
+            return Err(usage(format!("--target-file-size is {} bytes: at most 4GiB", self.target_file_size))
+                .hint("files are moved by a copy in the store, and S3 copies at most 5 GiB in one request"));
+        }
         let memory = usize::try_from(self.memory_limit).unwrap_or(usize::MAX);
         let defaults = Settings::default();
         Ok(Settings {
@@ -520,6 +527,7 @@ mod tests {
             (&["--rate-share", "0"], "--rate-share"),
             (&["--channels-per-request", "101"], "not 1 to 100"),
             (&["--memory-limit", "1MiB"], "at least 64MiB"),
+            (&["--target-file-size", "5GiB"], "at most 4GiB"),
             (&["--start", "2026-01-01", "--since", "2026-01-01", "--until", "2026-01-02"], "automatic mode"),
         ] {
             let error = settings(flags).err().unwrap_or_else(|| panic!("{flags:?} was accepted"));

@@ -20,6 +20,7 @@ use crate::error::{Error, Kind, Result};
 use crate::inspect::{AT_ONCE, Object, objects, open};
 use crate::journal::{self, Begun};
 use crate::lake::entry::Action;
+use crate::lake::snapshot::Snapshot;
 use crate::lake::store::store_error;
 use crate::lake::{Key, Lake, State};
 use crate::schema::DATASETS;
@@ -28,7 +29,7 @@ use crate::summary::bytes;
 /// The least age that may be asked for. Between the first staged file of a span and its commit lie hours.
 pub const LEAST_AGE: SignedDuration = SignedDuration::from_hours(24);
 /// Stream has deleted every export that a journal of this age could name.
-const KEPT_BY_STREAM: SignedDuration = SignedDuration::from_hours(60 * 24);
+const FORGOTTEN_BY_STREAM: SignedDuration = SignedDuration::from_hours(60 * 24);
 /// Good snapshots that stay: one to read, one if that is damaged.
 const SNAPSHOTS: usize = 2;
 /// Objects that are deleted before the log is looked at again.
@@ -184,7 +185,7 @@ async fn store_now(lake: &Lake) -> Result<Timestamp> {
 async fn good_snapshots(lake: &Lake) -> Result<Vec<u64>> {
     let mut good = Vec::new();
     for number in lake.snapshots().await? {
-        if good.len() < SNAPSHOTS && lake.snapshot(number).await?.is_some() {
+        if good.len() < SNAPSHOTS && matches!(lake.snapshot(number).await?, Snapshot::Good(_)) {
             good.push(number);
         }
     }
@@ -266,7 +267,7 @@ fn doomed(facts: &Facts) -> Vec<Doomed> {
                 (is_older && is_old).then_some(Garbage::Snapshot)
             }
             Key::Journal { run_id, .. } => {
-                let forgotten = is_silent(&run_id, since(facts.now, KEPT_BY_STREAM.max(facts.older_than)));
+                let forgotten = is_silent(&run_id, since(facts.now, FORGOTTEN_BY_STREAM.max(facts.older_than)));
                 (is_silent(&run_id, cutoff) && (forgotten || over.contains(&run_id))).then_some(Garbage::Journal)
             }
             Key::Probe(_) => is_old.then_some(Garbage::Probe),

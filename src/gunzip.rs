@@ -24,11 +24,6 @@ enum State {
 }
 
 impl Gunzip {
-    /// Whether the stream turned out to be gzip.
-    pub fn is_gzip(&self) -> bool {
-        matches!(self.state, State::Gzip(_))
-    }
-
     /// Hands the plain bytes of `chunk` to `each`, in pieces.
     pub fn push<E: From<io::Error>>(
         &mut self,

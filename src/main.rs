@@ -5,7 +5,8 @@ use std::pin::pin;
 use std::process::ExitCode;
 
 use chatlake::cli::{
-    Cli, Command, DemoArgs, LakeArg, LogFormat, Manners, Options, ProgressMode, SchemaArgs, StreamArg,
+    Cli, Command, DemoArgs, FilesArgs, GcArgs, LakeArg, LogFormat, Manners, Options, ProgressMode, SchemaArgs,
+    StatusArgs, StreamArg, VerifyArgs,
 };
 use chatlake::error::{Error, Kind, Result};
 use chatlake::export::{self, Client, Credentials};
@@ -46,21 +47,23 @@ fn end(error: &Error) -> ExitCode {
 }
 
 async fn run(cli: &Cli, progress: &Progress) -> Result<ExitCode> {
+    let manners = &cli.manners;
     match &cli.command {
-        Command::Sync(sync) => job(Job::Sync, &sync.options, &sync.settings()?, &cli.manners, progress).await,
-        Command::Revisit(options) => job(Job::Revisit, options, &options.settings()?, &cli.manners, progress).await,
-        Command::Status(_) | Command::Files(_) | Command::Verify(_) | Command::Gc(_) => tokio::select! {
-            result = look_after(&cli.command, &cli.manners) => result,
-            error = interrupted() => Err(error),
-        },
+        Command::Sync(sync) => job(Job::Sync, &sync.options, &sync.settings()?, manners, progress).await,
+        Command::Revisit(options) => job(Job::Revisit, options, &options.settings()?, manners, progress).await,
+        Command::Status(args) => unless_interrupted(show_status(args, manners)).await,
+        Command::Files(args) => unless_interrupted(list_files(args, manners)).await,
+        Command::Verify(args) => unless_interrupted(verify_lake(args, manners)).await,
+        Command::Gc(args) => unless_interrupted(collect_garbage(args, manners)).await,
         Command::Schema(args) => show_schema(args),
-        Command::Demo(DemoArgs { dir }) => {
-            let text = tokio::select! {
-                text = demo::run(dir, progress) => text?,
-                error = interrupted() => return Err(error),
-            };
-            print(&text)
-        }
+        Command::Demo(DemoArgs { dir }) => print(&unless_interrupted(demo::run(dir, progress)).await?),
+    }
+}
+
+async fn unless_interrupted<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::select! {
+        result = work => result,
+        error = interrupted() => Err(error),
     }
 }
 
@@ -99,40 +102,40 @@ async fn job(
     }
 }
 
-/// The commands that need no Stream, or little of it.
-async fn look_after(command: &Command, manners: &Manners) -> Result<ExitCode> {
-    let open = async |lake: &LakeArg| Lake::open(lake.lake()?, &store::process_env()).await;
-    let show = |json: String, text: String| print(if manners.json { &json } else { &text });
-    match command {
-        Command::Status(args) => {
-            let status = status::status(&open(&args.lake).await?).await?;
-            show(status.to_json(), status.to_text())
-        }
-        Command::Files(args) => {
-            let files = files::files(&open(&args.lake).await?, &args.filter()).await?;
-            show(files.to_json(), if args.long { files.to_table() } else { files.to_lines() })
-        }
-        Command::Verify(args) => {
-            let client = match args.against_stream {
-                Some(_) => Some(client(&args.stream, args.rate.rate_share()?)?),
-                None => None,
-            };
-            let sample = client.as_ref().zip(args.against_stream).map(|(client, channel_days)| Sample {
-                client,
-                channel_days,
-                seed: args.seed.unwrap_or_else(Sample::fresh_seed),
-            });
-            let lake = open(&args.lake).await?;
-            let report = verify::verify(&lake, args.deep, sample.as_ref(), args.temp.temp_dir.as_deref()).await?;
-            show(report.to_json(), report.to_text())?;
-            report.outcome().map(|()| ExitCode::SUCCESS)
-        }
-        Command::Gc(args) => {
-            let report = gc::gc(&open(&args.lake).await?, args.older_than()?, args.delete).await?;
-            show(report.to_json(), report.to_text())
-        }
-        _ => Err(Error::new(Kind::Internal, "this command does not look after a lake")),
-    }
+async fn open(lake: &LakeArg) -> Result<Lake> {
+    Lake::open(lake.lake()?, &store::process_env()).await
+}
+
+async fn show_status(args: &StatusArgs, manners: &Manners) -> Result<ExitCode> {
+    let status = status::status(&open(&args.lake).await?).await?;
+    show(manners, &status.to_json(), &status.to_text())
+}
+
+async fn list_files(args: &FilesArgs, manners: &Manners) -> Result<ExitCode> {
+    let files = files::files(&open(&args.lake).await?, &args.filter()).await?;
+    let text = if args.long { files.to_table() } else { files.to_lines() };
+    show(manners, &files.to_json(), &text)
+}
+
+async fn verify_lake(args: &VerifyArgs, manners: &Manners) -> Result<ExitCode> {
+    let client = match args.against_stream {
+        Some(_) => Some(client(&args.stream, args.rate.rate_share()?)?),
+        None => None,
+    };
+    let sample = client.as_ref().zip(args.against_stream).map(|(client, channel_days)| Sample {
+        client,
+        channel_days,
+        seed: args.seed.unwrap_or_else(Sample::fresh_seed),
+    });
+    let lake = open(&args.lake).await?;
+    let report = verify::verify(&lake, args.deep, sample.as_ref(), args.temp.temp_dir.as_deref()).await?;
+    show(manners, &report.to_json(), &report.to_text())?;
+    report.outcome().map(|()| ExitCode::SUCCESS)
+}
+
+async fn collect_garbage(args: &GcArgs, manners: &Manners) -> Result<ExitCode> {
+    let report = gc::gc(&open(&args.lake).await?, args.older_than()?, args.delete).await?;
+    show(manners, &report.to_json(), &report.to_text())
 }
 
 fn client(stream: &StreamArg, rate_share: f64) -> Result<Client> {
@@ -174,6 +177,10 @@ fn show_schema(args: &SchemaArgs) -> Result<ExitCode> {
     };
     let texts: Vec<String> = schemas.iter().map(|schema| schema.show(args.format)).collect();
     print(&texts.join("\n"))
+}
+
+fn show(manners: &Manners, json: &str, text: &str) -> Result<ExitCode> {
+    print(if manners.json { json } else { text })
 }
 
 /// Results go to stdout, and to nothing else. A closed pipe is a reader that has seen enough.

@@ -301,7 +301,7 @@ impl<'a> Run<'a> {
                  writes to this lake, accept it with --single-writer",
             ));
         }
-        self.lake.ensure_identity(&self.settings.identity(self.client.app_key()), true).await?;
+        self.lake.ensure_identity(&self.settings.identity(self.client.app_key())).await?;
         self.begun = journal::begun_spans(self.lake, self.summary.run_id).await?;
         Ok(hello.at)
     }

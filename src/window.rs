@@ -89,19 +89,9 @@ impl Window {
         self.since < other.until && other.since < self.until
     }
 
-    /// The part of this window that is also in `other`.
-    pub fn intersect(&self, other: &Self) -> Option<Self> {
-        Self::new(self.since.max(other.since), self.until.min(other.until)).ok()
-    }
-
     /// The UTC date of the start. A cell never crosses midnight, so for a cell it is the date of every instant inside.
     pub fn date(&self) -> Date {
         utc_date(self.since)
-    }
-
-    /// Whether this is exactly one UTC day.
-    pub fn is_day(&self) -> bool {
-        *self == Self::day_of(self.since)
     }
 
     /// The length.
@@ -164,12 +154,6 @@ impl Grid {
     /// The last grid line at or before `at`.
     pub fn floor(&self, at: Timestamp) -> Timestamp {
         floor_us(at, self.step_us)
-    }
-
-    /// The first grid line at or after `at`.
-    pub fn ceil(&self, at: Timestamp) -> Timestamp {
-        let floor = self.floor(at);
-        if floor == at { at } else { add(floor, self.step()) }
     }
 
     /// `range` cut at every grid line inside it; its own ends stay where they are.
@@ -273,7 +257,7 @@ mod tests {
         for edge in [Timestamp::MIN, Timestamp::MAX] {
             let day = Window::day_of(edge);
             assert!(day.since <= edge && edge <= day.until);
-            assert!(hours(1).floor(edge) <= edge && edge <= hours(1).ceil(edge));
+            assert!(hours(1).floor(edge) <= edge);
         }
         let last = Window::new(at("9999-12-30"), Timestamp::MAX).unwrap();
         assert_eq!(hours(1).cells(last).len(), 23);

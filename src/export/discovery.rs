@@ -410,15 +410,13 @@ pub struct Hello {
     pub at: Timestamp,
     /// How far Stream's clock is ahead of the local one; none if Stream did not say.
     pub clock_offset: Option<SignedDuration>,
-    /// Whether the app has any channel.
-    pub has_channels: bool,
 }
 
 impl Client {
     /// Proves the credentials with one cheap call, and reads Stream's clock.
     pub async fn hello(&self) -> Result<Hello, DiscoveryError> {
         let answer = self.query_channels(oldest(&Selection::default()), 1).await?;
-        Ok(Hello { at: answer.at, clock_offset: self.clock_offset(), has_channels: !answer.body.is_empty() })
+        Ok(Hello { at: answer.at, clock_offset: self.clock_offset() })
     }
 
     /// The selection's oldest channel by creation; none if there is none. Channels that the selection names are not looked at.

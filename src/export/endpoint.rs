@@ -9,8 +9,6 @@ pub enum Endpoint {
     QueryChannels,
     /// `POST /export_channels`
     ExportChannels,
-    /// `POST /export/users`
-    ExportUsers,
     /// `GET /tasks/{id}`
     GetTask,
     /// `GET /rate_limits`
@@ -19,15 +17,13 @@ pub enum Endpoint {
 
 impl Endpoint {
     /// Every endpoint, in the order they are declared.
-    pub const ALL: [Self; 5] =
-        [Self::QueryChannels, Self::ExportChannels, Self::ExportUsers, Self::GetTask, Self::GetRateLimits];
+    pub const ALL: [Self; 4] = [Self::QueryChannels, Self::ExportChannels, Self::GetTask, Self::GetRateLimits];
 
     /// The name, as in Stream's specification.
     pub fn name(self) -> &'static str {
         match self {
             Self::QueryChannels => "QueryChannels",
             Self::ExportChannels => "ExportChannels",
-            Self::ExportUsers => "ExportUsers",
             Self::GetTask => "GetTask",
             Self::GetRateLimits => "GetRateLimits",
         }
@@ -38,14 +34,14 @@ impl Endpoint {
     pub fn default_limit_per_minute(self) -> u32 {
         match self {
             Self::QueryChannels => 10_000,
-            Self::ExportChannels | Self::ExportUsers | Self::GetRateLimits => 60,
+            Self::ExportChannels | Self::GetRateLimits => 60,
             Self::GetTask => 300,
         }
     }
 
     /// Whether sending a request twice costs nothing. A repeated export is a second task, which is paid for.
     pub fn is_repeatable(self) -> bool {
-        !matches!(self, Self::ExportChannels | Self::ExportUsers)
+        !matches!(self, Self::ExportChannels)
     }
 
     /// A dense number, for arrays by endpoint.

@@ -34,7 +34,7 @@ pub use download::{Download, DownloadError};
 pub use endpoint::Endpoint;
 pub use error::{ApiError, Refusal};
 pub use limits::RateLimit;
-pub use request::{Asked, Asking, ExportOptions, ExportRequest, ExportTask, ExportVersion, MAX_CHANNELS, MAX_USERS};
+pub use request::{Asked, Asking, ExportOptions, ExportRequest, ExportTask, ExportVersion, MAX_CHANNELS};
 pub use retry::Policy;
 pub use task::{SignedUrl, TaskError, TaskFile, TaskState};
 pub use transport::{SendError, Transport};

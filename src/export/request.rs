@@ -15,8 +15,6 @@ use crate::error::{Error, Kind, Result};
 
 /// The most channels in one request that Stream's specification allows; its documentation says 25.
 pub const MAX_CHANNELS: usize = 100;
-/// The most users in one request.
-pub const MAX_USERS: usize = 25;
 
 /// The format of an export's file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -160,17 +158,6 @@ impl Client {
         };
         let answer = self.post::<wire::TaskCreated>(Endpoint::ExportChannels, &["export_channels"], &body).await?;
         Ok(ExportTask { task_id: answer.body.task_id, requested_at: answer.at, cids: cids.to_vec() })
-    }
-
-    /// Asks for an export of users; the task's file is line-separated JSON.
-    pub async fn request_user_export(&self, user_ids: &[String]) -> Result<ExportTask> {
-        if user_ids.is_empty() || user_ids.len() > MAX_USERS {
-            let message = format!("{} users in one export, where Stream takes 1 to {MAX_USERS}", user_ids.len());
-            return Err(Error::new(Kind::Usage, message));
-        }
-        let body = wire::ExportUsers { user_ids };
-        let answer = self.post::<wire::TaskCreated>(Endpoint::ExportUsers, &["export", "users"], &body).await?;
-        Ok(ExportTask { task_id: answer.body.task_id, requested_at: answer.at, cids: user_ids.to_vec() })
     }
 }
 

@@ -143,19 +143,7 @@ async fn requests_that_stream_would_refuse_are_not_sent() {
     for bad in [request(&[]), request(&many), request(&["general"]), request(&["m:a", "m:a"]), backwards] {
         assert_eq!(ask(&server.client(), &bad).await.error.unwrap().kind(), Kind::Usage);
     }
-    assert!(server.client().request_user_export(&[]).await.is_err());
     assert!(server.requests().is_empty());
-}
-
-#[tokio::test]
-async fn users_are_exported_by_id() {
-    let server = Scripted::queue([created("u1")]).await;
-    let task = server.client().request_user_export(&["ann".to_owned()]).await.unwrap();
-    assert_eq!((task.task_id.as_str(), task.cids), ("u1", vec!["ann".to_owned()]));
-    assert_eq!(
-        (server.lines()[0].as_str(), &server.requests()[0].body),
-        ("POST /export/users", &json!({ "user_ids": ["ann"] }))
-    );
 }
 
 proptest! {

@@ -75,13 +75,7 @@ pub(super) struct ChannelExport<'a> {
     pub(super) messages_until: Timestamp,
 }
 
-/// Body of `POST /export/users`.
-#[derive(Debug, Serialize)]
-pub(super) struct ExportUsers<'a> {
-    pub(super) user_ids: &'a [String],
-}
-
-/// Answer to both exports.
+/// Answer to it.
 #[derive(Debug, Deserialize)]
 pub(super) struct TaskCreated {
     pub(super) task_id: String,

@@ -55,7 +55,7 @@ pub struct Difference {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Differences {
     listed: Vec<Difference>,
-    total: u64,
+    pub(super) total: u64,
 }
 
 impl Differences {

@@ -8,6 +8,7 @@ use super::verify::Differences;
 use super::{AT_ONCE, Object, objects};
 use crate::error::{Kind, Result};
 use crate::lake::entry::Action;
+use crate::lake::snapshot::Snapshot;
 use crate::lake::{Key, Lake, State};
 
 const RESTORE: &str = "the log is never edited: restore the object from a version or a backup of the bucket";
@@ -87,9 +88,11 @@ pub(super) async fn check(lake: &Lake, found: &mut Differences) -> Result<Log> {
 async fn snapshot(lake: &Lake, number: u64, state: &State, found: &mut Differences) -> Result<()> {
     let next = "delete it: a snapshot only saves time";
     match lake.snapshot(number).await? {
-        Some(snapshot) if snapshot == *state => {}
-        Some(_) => found.add(Key::Snapshot(number), "is not what the log comes to", next),
-        None => found.add(Key::Snapshot(number), "is damaged", next),
+        Snapshot::Good(snapshot) if *snapshot == *state => {}
+        Snapshot::Good(_) => found.add(Key::Snapshot(number), "is not what the log comes to", next),
+        Snapshot::Damaged => found.add(Key::Snapshot(number), "is damaged", next),
+        // By a run that has written a newer one since they were listed.
+        Snapshot::Gone => {}
     }
     Ok(())
 }
@@ -99,4 +102,31 @@ pub(super) fn one_line(error: &crate::error::Error) -> String {
     let report = error.report();
     let first = report.lines().next().unwrap_or_default();
     first.strip_prefix("error: ").unwrap_or(first).to_owned()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::Arc;
+
+    use object_store::ObjectStoreExt;
+    use object_store::memory::InMemory;
+
+    use super::*;
+    use crate::lake::snapshot::write;
+
+    #[tokio::test]
+    async fn a_snapshot_that_is_superseded_meanwhile_is_no_difference_and_a_damaged_one_is() {
+        let lake = Lake::new(Arc::new(InMemory::new()), "memory".to_owned());
+        let state = State::default();
+        let good = write(&state).unwrap();
+        for (bytes, differences) in [(None, 0), (Some(good.clone()), 0), (Some(good[1..].to_vec()), 1)] {
+            if let Some(bytes) = bytes {
+                lake.store().put(&Key::Snapshot(0).path(), bytes.into()).await.unwrap();
+            }
+            let mut found = Differences::default();
+            snapshot(&lake, 0, &state, &mut found).await.unwrap();
+            assert_eq!(found.total, differences);
+        }
+    }
 }

@@ -170,15 +170,11 @@ impl Lake {
         Identity::from_json(&bytes, self.display_url()).map(Some)
     }
 
-    /// Makes sure that this lake is `wanted`: claims it when nobody has and `create` is set, refuses any other.
-    pub async fn ensure_identity(&self, wanted: &Identity, create: bool) -> Result<()> {
+    /// Makes sure that this lake is `wanted`: claims it when nobody has, refuses any other.
+    pub async fn ensure_identity(&self, wanted: &Identity) -> Result<()> {
         let lake = self.display_url();
         if let Some(identity) = self.identity().await? {
             return identity.check(wanted, lake);
-        }
-        if !create {
-            return Err(Error::new(Kind::Usage, format!("there is no lake at {lake}"))
-                .hint("check --lake, or make the lake with `chatlake sync`"));
         }
         let bytes = serde_json::to_vec_pretty(&wanted.clone().normalized())
             .map_err(|error| Error::new(Kind::Internal, "cannot write the lake's identity").because(error))?;

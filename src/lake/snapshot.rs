@@ -29,6 +29,17 @@ const KEPT: usize = 2;
 /// The longest line that is read: far more than an entry of a year has pending.
 const MAX_LINE_BYTES: u64 = 64 << 20;
 
+/// What is found of a snapshot that was listed.
+#[derive(Debug)]
+pub enum Snapshot {
+    /// The state that it holds.
+    Good(Box<State>),
+    /// Something else.
+    Damaged,
+    /// Nothing: newer ones have superseded it meanwhile.
+    Gone,
+}
+
 /// One line.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -98,19 +109,25 @@ impl Lake {
     pub(super) async fn last_snapshot(&self) -> Result<State> {
         for through in self.snapshots().await? {
             match self.snapshot(through).await? {
-                Some(state) => return Ok(state),
-                None => tracing::warn!(through, "the log's snapshot is damaged, reading the log from an earlier one"),
+                Snapshot::Good(state) => return Ok(*state),
+                Snapshot::Damaged => {
+                    tracing::warn!(through, "the log's snapshot is damaged, reading the log from an earlier one");
+                }
+                Snapshot::Gone => {}
             }
         }
         Ok(State::default())
     }
 
-    /// The state in a snapshot; `None` for one that is damaged or gone.
-    pub async fn snapshot(&self, through: u64) -> Result<Option<State>> {
+    /// Reads the snapshot through this entry.
+    pub async fn snapshot(&self, through: u64) -> Result<Snapshot> {
         let cannot = |error| store_error("cannot read the log's snapshots", self.display_url(), error);
         match self.store().get(&Key::Snapshot(through).path()).await {
-            Ok(found) => read(through, &found.bytes().await.map_err(cannot)?),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Ok(found) => Ok(match read(through, &found.bytes().await.map_err(cannot)?)? {
+                Some(state) => Snapshot::Good(Box::new(state)),
+                None => Snapshot::Damaged,
+            }),
+            Err(object_store::Error::NotFound { .. }) => Ok(Snapshot::Gone),
             Err(error) => Err(cannot(error)),
         }
     }

@@ -222,6 +222,13 @@ fn meaning(error: &object_store::Error) -> (Kind, &'static str) {
     if says(&["AuthorizationHeaderMalformed", "PermanentRedirect", "Received redirect without LOCATION"]) {
         return (Kind::Usage, "the bucket is in another region: set AWS_REGION");
     }
+    // Before the refusals that these may come as, whose hint would not help.
+    if says(&["ExpiredToken", "InvalidToken", "TokenRefreshRequired"]) {
+        return (Kind::Permission, "renew the temporary credentials, AWS_SESSION_TOKEN with them, and run again");
+    }
+    if says(&["RequestTimeTooSkewed"]) {
+        return (Kind::Temporary, "this machine's clock is wrong: let NTP set it, then run the same command again");
+    }
     if says(&["403 Forbidden", "401 Unauthorized", "AccessDenied"]) {
         return PERMISSION;
     }
@@ -317,17 +324,30 @@ mod tests {
     }
 
     #[test]
-    fn an_unreachable_store_is_temporary_and_a_missing_bucket_is_not() {
-        let bare = |text: &str| object_store::Error::Generic { store: "S3", source: text.to_owned().into() };
-        assert_eq!(store_error("cannot list", "s3://b", bare("connection refused")).kind(), Kind::Temporary);
-        assert_eq!(store_error("cannot list", "s3://b", bare("404: <Code>NoSuchBucket</Code>")).kind(), Kind::Usage);
-        let refused = bare("Server returned non-2xx status code: 403 Forbidden: <Code>SignatureDoesNotMatch</Code>");
-        assert_eq!(store_error("cannot list", "s3://b", refused).kind(), Kind::Permission);
-        let denied = object_store::Error::PermissionDenied { path: "x".into(), source: "403".into() };
-        assert_eq!(store_error("cannot list", "s3://b", denied).kind(), Kind::Permission);
-        let full =
-            object_store::Error::Generic { store: "local", source: io::Error::from(io::ErrorKind::StorageFull).into() };
-        assert_eq!(store_error("cannot write", "/x", full).kind(), Kind::Temporary);
+    fn a_failure_has_the_kind_and_the_way_out_of_its_cause() {
+        use object_store::Error as Store;
+        let answer = |text: &str| Store::Generic { store: "S3", source: text.to_owned().into() };
+        let refused = |text: &str| Store::PermissionDenied { path: "x".into(), source: text.to_owned().into() };
+        let local = |kind: io::ErrorKind| Store::Generic { store: "local", source: io::Error::from(kind).into() };
+        for (error, kind, hint) in [
+            (answer("connection refused"), Kind::Temporary, "network"),
+            (answer("404 Not Found: <Code>NoSuchBucket</Code>"), Kind::Usage, "make the bucket"),
+            (answer("400 Bad Request: <Code>AuthorizationHeaderMalformed</Code>"), Kind::Usage, "AWS_REGION"),
+            (answer("403 Forbidden: <Code>SignatureDoesNotMatch</Code>"), Kind::Permission, "AWS_ACCESS_KEY_ID"),
+            (refused("403"), Kind::Permission, "AWS_ACCESS_KEY_ID"),
+            (answer("400 Bad Request: <Code>ExpiredToken</Code>"), Kind::Permission, "renew"),
+            (answer("400 Bad Request: <Code>InvalidToken</Code>"), Kind::Permission, "renew"),
+            (refused("403 Forbidden: <Code>ExpiredToken</Code>"), Kind::Permission, "renew"),
+            (answer("403 Forbidden: <Code>RequestTimeTooSkewed</Code>"), Kind::Temporary, "clock"),
+            (refused("403 Forbidden: <Code>RequestTimeTooSkewed</Code>"), Kind::Temporary, "clock"),
+            (local(io::ErrorKind::StorageFull), Kind::Temporary, "make room"),
+            (local(io::ErrorKind::PermissionDenied), Kind::Permission, "owner"),
+        ] {
+            let text = error.to_string();
+            let error = store_error("cannot list", "s3://b", error);
+            assert_eq!(error.kind(), kind, "{text}");
+            assert!(error.report().contains(hint), "{text}: {}", error.report());
+        }
     }
 
     #[tokio::test]

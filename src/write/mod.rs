@@ -6,6 +6,7 @@ pub mod parquet_file;
 pub mod parquet_read;
 
 mod encoder;
+mod file_slice;
 mod vanishing;
 
 use std::collections::BTreeMap;

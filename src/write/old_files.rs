@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -18,15 +18,17 @@ use crate::lake::{self, DataFile, Lake, State};
 use crate::schema::{self, DATASETS};
 use crate::sort::collector::Collector;
 use crate::window::Window;
+use crate::write::file_slice::FileSlice;
 use crate::write::parquet_read::{ReadError, read_old};
 
 /// Bytes of a batch read back.
 const BATCH_BYTES: usize = 2 << 20;
 
-/// Local copies of a span's files, deleted with this value.
+/// Local copies of a span's files, all in one temporary file, as a month of hours has more of them than a process may open. It
+/// is deleted with this value.
 #[derive(Default)]
 pub struct OldFiles {
-    files: Vec<(DataFile, File)>,
+    files: Vec<(DataFile, FileSlice)>,
     /// The cells of files that were left out.
     damaged: Vec<Window>,
 }
@@ -42,9 +44,14 @@ impl OldFiles {
         without_damaged: bool,
     ) -> Result<Self> {
         let mut old = Self::default();
+        let copies = Arc::new(temp_dir.map_or_else(tempfile::tempfile, tempfile::tempfile_in).map_err(full)?);
+        let mut end = 0;
         for live in state.files_of(window) {
-            match copy(lake, &live.file, temp_dir).await {
-                Ok(copy) => old.files.push((live.file.clone(), copy)),
+            match append(lake, &live.file, &copies, end).await {
+                Ok(bytes) => {
+                    old.files.push((live.file.clone(), FileSlice::new(copies.clone(), end, bytes)));
+                    end += bytes;
+                }
                 Err(error) if error.kind() == Kind::Data && without_damaged => {
                     tracing::error!(error = error.report(), "replaced without what a damaged file held");
                     old.damaged.extend(live.file.cell);
@@ -64,10 +71,7 @@ impl OldFiles {
     pub fn cids(&self) -> Result<BTreeSet<String>> {
         let mut cids = BTreeSet::new();
         for (_, copy) in self.files.iter().filter(|(file, _)| file.dataset == "messages") {
-            let copy = copy.try_clone().map_err(|error| {
-                Error::new(Kind::Temporary, "cannot open a temporary file again").because(error).hint("run again")
-            })?;
-            let builder = ParquetRecordBatchReaderBuilder::try_new(copy).map_err(ReadError::from)?;
+            let builder = ParquetRecordBatchReaderBuilder::try_new(copy.clone()).map_err(ReadError::from)?;
             let mask = ProjectionMask::columns(builder.parquet_schema(), ["cid"]);
             for batch in builder.with_projection(mask).build().map_err(ReadError::from)? {
                 let batch = batch.map_err(ReadError::from)?;
@@ -114,21 +118,25 @@ impl OldFiles {
     }
 }
 
-/// A local copy of a live file, bit for bit what was committed.
-async fn copy(lake: &Lake, file: &DataFile, temp_dir: Option<&Path>) -> Result<File> {
-    let full = |error: std::io::Error| {
-        Error::new(Kind::Temporary, "cannot copy a file of the lake to the temporary directory")
-            .because(error)
-            .hint("free some space, or name a roomier directory with --temp-dir, and run again")
-    };
-    let mut copy = temp_dir.map_or_else(tempfile::tempfile, tempfile::tempfile_in).map_err(full)?;
+fn full(error: io::Error) -> Error {
+    Error::new(Kind::Temporary, "cannot copy a file of the lake to the temporary directory")
+        .because(error)
+        .hint("free some space, or name a roomier directory with --temp-dir, and run again")
+}
+
+/// Copies a live file to where the copies end, bit for bit what was committed, and says how many bytes it has.
+async fn append(lake: &Lake, file: &DataFile, mut copies: &File, end: u64) -> Result<u64> {
+    // One that was left out may have got there in part.
+    copies.seek(SeekFrom::Start(end)).map_err(full)?;
+    let mut bytes = 0;
     let mut hash = Xxh3::new();
     let mut chunks = lake.read(file).await?.into_stream();
     while let Some(chunk) = chunks.try_next().await.map_err(|error| {
         Error::new(Kind::Temporary, "cannot read a file of the lake").because(error).hint("run the same command again")
     })? {
         hash.update(&chunk);
-        copy.write_all(&chunk).map_err(full)?;
+        copies.write_all(&chunk).map_err(full)?;
+        bytes += chunk.len() as u64;
     }
     if format!("{:016x}", hash.digest()) != file.xxh3 {
         return Err(Error::new(
@@ -137,7 +145,7 @@ async fn copy(lake: &Lake, file: &DataFile, temp_dir: Option<&Path>) -> Result<F
         )
         .hint(lake::REPAIR));
     }
-    Ok(copy)
+    Ok(bytes)
 }
 
 /// The batch with hidden columns that let every new row win.

@@ -19,7 +19,6 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::{KeyValue, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::{ColumnDescriptor, SchemaDescriptor, Type};
-use xxhash_rust::xxh3::Xxh3;
 
 use crate::error::{Error, Kind};
 use crate::sort::batch::{conform, split};
@@ -110,14 +109,10 @@ pub struct FileSummary {
     pub rows: u64,
     /// Bytes of the whole file.
     pub bytes: u64,
-    /// XXH3-128 of the whole file, 32 hexadecimal digits.
-    pub xxh3: String,
     /// Earliest value of the time column.
     pub min_us: Option<i64>,
     /// Latest value of the time column.
     pub max_us: Option<i64>,
-    /// Row groups.
-    pub row_groups: usize,
 }
 
 /// A Parquet file being written.
@@ -130,7 +125,6 @@ pub struct ParquetFile {
     /// Unencoded bytes of the row group being filled.
     group_bytes: usize,
     time_column: Option<usize>,
-    hash: Xxh3,
     rows: u64,
     drained_bytes: u64,
     min_us: Option<i64>,
@@ -139,7 +133,7 @@ pub struct ParquetFile {
 }
 
 impl ParquetFile {
-    /// A new file of this schema (see [`crate::sort::hidden::visible_schema`]).
+    /// A new file of this schema without hidden columns.
     pub fn create(schema: SchemaRef, options: &FileOptions) -> Result<Self, FileError> {
         let parquet_schema = declare_json(&ArrowSchemaConverter::new().convert(&schema)?, &options.json_columns)?;
         let properties = properties(&parquet_schema, options)?;
@@ -153,7 +147,6 @@ impl ParquetFile {
             row_group_rows: options.row_group_rows,
             group_bytes: 0,
             time_column,
-            hash: Xxh3::new(),
             rows: 0,
             drained_bytes: 0,
             min_us: None,
@@ -217,7 +210,6 @@ impl ParquetFile {
     /// Hands over the bytes that are final, in file order; often none, and much at the end of a row group.
     pub fn take_encoded(&mut self) -> Bytes {
         let bytes = std::mem::take(self.writer.inner_mut());
-        self.hash.update(&bytes);
         self.drained_bytes += bytes.len() as u64;
         Bytes::from(bytes)
     }
@@ -227,16 +219,10 @@ impl ParquetFile {
         if self.failed {
             return Err(FileError::Failed);
         }
-        let metadata = self.writer.finish()?;
+        self.writer.finish()?;
         let tail = self.take_encoded();
-        let summary = FileSummary {
-            rows: self.rows,
-            bytes: self.drained_bytes,
-            xxh3: format!("{:032x}", self.hash.digest128()),
-            min_us: self.min_us,
-            max_us: self.max_us,
-            row_groups: metadata.num_row_groups(),
-        };
+        let summary =
+            FileSummary { rows: self.rows, bytes: self.drained_bytes, min_us: self.min_us, max_us: self.max_us };
         Ok((tail, summary))
     }
 

@@ -23,4 +23,5 @@ mod refusals;
 mod replace;
 mod samples;
 mod stores;
+mod verify;
 mod watch;

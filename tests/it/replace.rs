@@ -1,12 +1,13 @@
 //! Edits, deletes and reactions that came late.
 
 use std::collections::BTreeMap;
+use std::process::Command;
 
 use serde_json::json;
 use simulator::switches::Switches;
 use simulator::{Size, World};
 
-use crate::bench::{Bench, Place, at, hours, seed, two_days};
+use crate::bench::{Bench, Place, Ran, at, hours, seed, two_days};
 
 /// Edits, deletes for good and softly, new reactions and withdrawn ones, a late message. Yields the ids deleted for good.
 pub fn change(bench: &Bench) -> Vec<String> {
@@ -194,6 +195,24 @@ fn hourly_cells_become_one_file_by_a_revisit() {
     let daily = bench.assert_exact("2026-01-05", "2026-01-06");
     daily.assert_one_file_each(&["messages", "reactions"]);
     assert_eq!(daily.messages.iter().filter(|message| message.vanished).count(), hard.len());
+}
+
+#[test]
+fn a_replacement_of_more_files_than_may_be_open_works() {
+    let bench = Bench::new(&Size { days: 4, messages_per_channel_day: 12, ..two_days() });
+    let range = ["2026-01-05", "2026-01-09"];
+    bench.sync(range[0], range[1], &["--window", "1h"]).assert_status(0, "committed");
+    let hourly = bench.assert_exact(range[0], range[1]);
+    let files: u64 = ["messages", "reactions"].iter().flat_map(|dataset| hourly.files[*dataset].values()).sum();
+    assert!(files > 96, "{files}");
+    let hard = change(&bench);
+    let plain = bench.command(&["sync", "--json", "--replace", "--since", range[0], "--until", range[1]]);
+    let mut limited = Command::new("/bin/sh");
+    limited.args(["-c", "ulimit -n 96 && exec \"$0\" \"$@\""]).arg(plain.get_program()).args(plain.get_args());
+    limited.env_clear().envs(bench.env()).current_dir(bench.folder.path());
+    Ran::from(limited.output().unwrap()).assert_status(0, "committed");
+    let replaced = bench.assert_exact(range[0], range[1]);
+    assert_eq!(replaced.messages.iter().filter(|message| message.vanished).count(), hard.len());
 }
 
 #[test]

@@ -238,16 +238,15 @@ pub(super) async fn a_lake_belongs_to_one_app_and_one_selection(place: &Place) {
     let lake = lake(&store);
     let mut wanted = identity();
     wanted.selection.channel_types = vec!["team".to_owned(), "messaging".to_owned()];
-    assert_eq!(lake.ensure_identity(&wanted, false).await.unwrap_err().kind(), Kind::Usage);
     assert_eq!(lake.identity().await.unwrap(), None);
-    lake.ensure_identity(&wanted, true).await.unwrap();
+    lake.ensure_identity(&wanted).await.unwrap();
     wanted.selection.channel_types.reverse();
-    lake.ensure_identity(&wanted, true).await.unwrap();
+    lake.ensure_identity(&wanted).await.unwrap();
 
     let mut other = identity();
     other.selection.filter = Some(json!({"frozen": {"$eq": false}}));
     other.include.truncated_messages = true;
-    let error = lake.ensure_identity(&other, true).await.unwrap_err();
+    let error = lake.ensure_identity(&other).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Usage);
     assert_eq!(
         error.to_string(),
@@ -263,7 +262,7 @@ pub(super) async fn whoever_claims_a_lake_second_is_held_to_the_first(place: &Pl
     let (lake, mut other) = (lake(&store), identity());
     other.app_key = "other".to_owned();
     let (ours, theirs) = (identity(), other);
-    let (a, b) = futures::join!(lake.ensure_identity(&ours, true), lake.ensure_identity(&theirs, true));
+    let (a, b) = futures::join!(lake.ensure_identity(&ours), lake.ensure_identity(&theirs));
     assert_eq!([a.is_ok(), b.is_ok()].iter().filter(|ok| **ok).count(), 1);
 }
 
@@ -272,6 +271,6 @@ pub(super) async fn a_newer_lake_is_refused(place: &Place) {
     let mut newer = serde_json::to_value(identity()).unwrap();
     newer["format"] = json!(FORMAT + 1);
     store.put(&Key::Identity.path(), newer.to_string().into()).await.unwrap();
-    let error = lake(&store).ensure_identity(&identity(), true).await.unwrap_err();
+    let error = lake(&store).ensure_identity(&identity()).await.unwrap_err();
     assert!(error.report().contains("newer chatlake"), "{}", error.report());
 }
