@@ -33,7 +33,7 @@ use crate::window::Window;
 use crate::write::old_files::OldFiles;
 use crate::write::{Vanishing, Writer, Written};
 
-/// Channels that may be listed as active in a span whose exports hold no message: the message was deleted since.
+/// Channels that may have had messages in a span whose exports hold none: they were deleted since.
 const QUIET_CHANNELS: u64 = 3;
 
 /// What every span of a run needs.
@@ -100,7 +100,7 @@ impl Pipeline<'_> {
         let number = self.journal.write(&Record::Span(record)).await?;
         let exports = Exports::new(self, span.cells.clone(), window, asked, number);
         let (collector, requests, tally) = exports.bring_in(known, adopted, span.only.is_none()).await?;
-        self.check(state, span, &requests, &tally)?;
+        self.check(state, window, held.len() as u64, &requests, &tally)?;
         let exported_at = requests.exported_at.unwrap_or(begun_at);
         let vanishing = Vanishing {
             removes: self.settings.removes_vanished,
@@ -140,9 +140,8 @@ impl Pipeline<'_> {
         Ok(cids)
     }
 
-    /// Refuses what must not become a commit.
-    fn check(&self, state: &State, span: &Span, requests: &Requests, tally: &Tally) -> Result<()> {
-        let (span, replaces) = (span.window(), span.replaces);
+    /// Refuses what must not become a commit. `held` channels have messages in what is replaced.
+    fn check(&self, state: &State, span: Window, held: u64, requests: &Requests, tally: &Tally) -> Result<()> {
         if tally.out_of_window > 0 && tally.out_of_window == tally.out_of_window_updated_inside {
             let message = format!(
                 "Stream filters exports by `updated_at`: {} messages created outside of {span} came, all of them updated inside",
@@ -156,8 +155,9 @@ impl Pipeline<'_> {
         // Once messages were recognised the format is known: a quiet hour whose only message was deleted is no reason to stop.
         let knows_format = state.covers().any(|covered| covered.cover.record.rows.get("messages") > Some(&0));
         // Nor can exports that failed be held against the format.
-        let is_quiet = knows_format && !replaces && requests.active_channels <= QUIET_CHANNELS;
-        let is_silent = requests.active_channels > 0 && requests.failed.is_empty() && !is_quiet;
+        let channels = requests.active_channels.max(held);
+        let is_quiet = knows_format && channels <= QUIET_CHANNELS;
+        let is_silent = channels > 0 && requests.failed.is_empty() && !is_quiet;
         let suspicious = is_silent || unclassified > 0;
         if requests.channels > 0 && tally.messages() == 0 && suspicious && !self.settings.accept_empty {
             let message = if unclassified > 0 {
@@ -166,7 +166,7 @@ impl Pipeline<'_> {
                     kinds()
                 )
             } else {
-                format!("{} channels had messages in {span}, but their exports hold none", requests.active_channels)
+                format!("{channels} channels had messages in {span}, but their exports hold none")
             };
             return Err(Error::new(Kind::Data, message).hint(
                 "nothing was committed; if the messages are really gone (truncated, deleted), run again with --accept-empty, \
