@@ -100,7 +100,9 @@ impl Pipeline<'_> {
         let number = self.journal.write(&Record::Span(record)).await?;
         let exports = Exports::new(self, span.cells.clone(), window, asked, number);
         let (collector, requests, tally) = exports.bring_in(known, adopted, span.only.is_none()).await?;
-        self.check(state, window, held.len() as u64, &requests, &tally)?;
+        let asked = |cid: &&String| span.only.as_ref().is_none_or(|only| only.contains(*cid));
+        let held_and_known = held.iter().filter(asked).filter(|cid| !requests.missing.contains(*cid)).count();
+        self.check(state, window, held_and_known as u64, &requests, &tally)?;
         let exported_at = requests.exported_at.unwrap_or(begun_at);
         let vanishing = Vanishing {
             removes: self.settings.removes_vanished,

@@ -167,6 +167,23 @@ fn a_revisit_of_nothing_is_refused() {
     assert!(!fs::exists(&bench.lake).unwrap());
 }
 
+#[test]
+fn a_day_whose_messages_are_all_gone_from_many_channels_is_not_believed_at_once() {
+    let bench = Bench::new(&small());
+    sync(&bench, &[]).assert_status(0, "committed");
+    let cids = bench.simulator.truth().channels;
+    let clear = |cids: &[String]| {
+        for cid in cids {
+            bench.simulator.world(|world| world.channel_mut(cid).unwrap().messages.clear());
+        }
+    };
+    clear(&cids);
+    sync(&bench, &["--replace"]).assert_refused(65, &["their exports hold none", "--accept-empty"]);
+    assert!(!bench.read().live_messages().is_empty());
+    sync(&bench, &["--replace", "--accept-empty"]).assert_status(0, "committed");
+    assert!(bench.read().live_messages().is_empty());
+}
+
 fn broken(lines: Vec<BadLine>) -> Bench {
     let bench = Bench::new(&small());
     let lines = lines.into_iter().map(|line| Insertion { at_line: 3, line }).collect();
