@@ -249,7 +249,7 @@ fn compare(listed: &[Object], state: &State, unsettled: &HashMap<String, (Key, u
             Some((key, bytes)) => size(&live.file, key, *bytes, &mut found),
             None if last.contains(live.file.id.as_str()) => {
                 let next = format!(
-                    "{RESTORE}; failing that, the next commit undoes the entry and its cells are exported again"
+                    "{RESTORE}; failing that, the next run undoes the entry unless the rest of it shows that it was settled"
                 );
                 found.add(live.file.key(), "is gone, and its entry is not known to be settled", next);
             }
