@@ -295,7 +295,7 @@ fn lose_staged(mut matrix: Matrix, moved: usize) {
     std::fs::remove_dir_all(Path::new(&matrix.bench.lake).join("_chatlake/staging")).unwrap();
     let again = matrix.bench.run(&matrix.arguments);
     let summary = again.assert_status(0, "committed");
-    assert!(again.stderr.contains("voiding its entry"), "{again:#?}");
+    assert!(again.stderr.contains("voiding their entry"), "{again:#?}");
     assert_eq!(summary["export_tasks"]["requested"], 0, "Stream still has what the dead run asked for");
     inside.assert_settled(&[summary["run_id"].as_str().unwrap().parse().unwrap()]);
     matrix.assert_same(&expected);
