@@ -164,3 +164,19 @@ fn a_replacement_never_uses_an_export_that_is_older_than_what_is_there() {
     assert_eq!(summary["export_tasks"], json!({"adopted": 0, "failed": 0, "requested": 2}));
     bench.assert_exact("2026-01-05", "2026-01-07");
 }
+
+#[test]
+fn an_export_that_was_asked_for_more_serves_whoever_wants_a_part_of_it() {
+    let bench = Bench::new(&simulator::Size { days: 3, ..two_days() });
+    stopped(&bench, "-KILL", &["sync", "--json", "--since", "2026-01-05", "--until", "2026-01-08"]);
+    assert_eq!(bench.exports(), 2);
+    // The day in the middle first, so that what is left is not what was asked for.
+    for (since, until, cells) in [("2026-01-06", "2026-01-07", 1), ("2026-01-05", "2026-01-08", 3)] {
+        let summary = bench.sync(since, until, &[]).assert_status(0, "committed");
+        assert_eq!(summary["cells"].as_array().unwrap().len(), cells);
+        assert_eq!(summary["export_tasks"]["requested"], 0, "{summary}");
+        assert_eq!((&summary["out_of_window"], &summary["rejected"]), (&json!(0), &json!(0)));
+    }
+    assert_eq!(bench.exports(), 2, "nothing was asked for again");
+    bench.assert_exact("2026-01-05", "2026-01-08").assert_one_file_each(&["messages", "reactions"]);
+}

@@ -106,6 +106,25 @@ fn an_export_that_never_ends_is_given_up_in_time() {
     bench.simulator.add_fault(Fault::on("ExportChannels", Effect::StuckTask).times(0));
     bench.sync(RANGE[0], RANGE[1], &["--task-deadline", "3s"]).assert_refused(75, &["--task-deadline"]);
     assert_eq!(bench.read().messages.len(), 0);
+    // The next run waits as long again for what the first had begun, and then asks anew.
+    bench.simulator.clear_faults();
+    let summary = bench.sync(RANGE[0], RANGE[1], &["--task-deadline", "3s"]).assert_status(0, "committed");
+    assert_eq!(summary["export_tasks"], json!({"adopted": 0, "failed": 0, "requested": 2}));
+    bench.assert_exact(RANGE[0], RANGE[1]);
+}
+
+#[test]
+fn a_file_that_is_forbidden_for_good_is_asked_for_anew_by_the_next_run() {
+    let bench = Bench::new(&two_days());
+    bench.simulator.add_fault(Fault::status("Download", 403).times(0));
+    bench.sync(RANGE[0], RANGE[1], &[]).assert_refused(77, &["is refused (HTTP 403)"]);
+    bench.simulator.clear_faults();
+    for call in bench.simulator.calls_of("Download") {
+        bench.simulator.add_fault(Fault::status("Download", 403).times(0).containing(&call.path));
+    }
+    let summary = bench.sync(RANGE[0], RANGE[1], &[]).assert_status(0, "committed");
+    assert!(summary["export_tasks"]["requested"].as_u64().unwrap() >= 1, "{summary}");
+    bench.assert_exact(RANGE[0], RANGE[1]);
 }
 
 #[test]
