@@ -240,6 +240,8 @@ impl<'p> Exports<'p> {
             };
             let counts = self.pipeline.counts;
             let ended = self.follow(&task, &superseded, asked).await;
+            // Of several channels nobody knows which one failed it.
+            let was_alone = task.cids.len() == 1;
             let wanted = task.cids.into_iter().filter(|cid| !superseded.contains(cid));
             let mut requests = lock(&self.requests);
             match ended {
@@ -252,9 +254,10 @@ impl<'p> Exports<'p> {
                     counts.adopted.fetch_add(u64::from(is_adopted), Relaxed);
                     counts.failed.fetch_add(1, Relaxed);
                     requests.task_ids.push(task.task_id);
-                    match halves(wanted.collect()) {
-                        Ok(halves) => jobs.extend(halves.map(Job::Ask)),
-                        Err(cids) => requests.failed.extend(cids.into_iter().map(|cid| (cid, why.clone()))),
+                    if was_alone {
+                        requests.failed.extend(wanted.map(|cid| (cid, why.clone())));
+                    } else {
+                        jobs.extend(halves(wanted.collect()).into_iter().map(Job::Ask));
                     }
                 }
                 Err(Unfinished::Gone(why)) if is_adopted => {
@@ -379,13 +382,10 @@ impl<'p> Exports<'p> {
     }
 }
 
-/// Two parts of a request, or the one channel that it was for.
-fn halves(mut cids: Vec<String>) -> Result<impl Iterator<Item = Vec<String>>, Vec<String>> {
-    if cids.len() < 2 {
-        return Err(cids);
-    }
-    let right = cids.split_off(cids.len() / 2);
-    Ok([right, cids].into_iter())
+/// Smaller requests for the same channels.
+fn halves(mut cids: Vec<String>) -> Vec<Vec<String>> {
+    let right = cids.split_off(cids.len().div_ceil(2));
+    [right, cids].into_iter().filter(|half| !half.is_empty()).collect()
 }
 
 fn micros(duration: SignedDuration) -> i64 {

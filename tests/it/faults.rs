@@ -89,6 +89,26 @@ fn one_channel_that_stream_cannot_export_does_not_hold_up_the_others() {
 }
 
 #[test]
+#[cfg(debug_assertions)]
+fn what_is_left_of_a_failed_export_is_asked_for_before_it_is_given_up() {
+    let mut bench = Bench::new(&two_days());
+    let truth = bench.simulator.truth();
+    let mut cids: Vec<String> = truth.messages.iter().map(|message| message.cid.clone()).collect();
+    cids.dedup();
+    let selection = ["--channel", &cids[0], "--channel", &cids[1], "--max-concurrent-exports", "1"];
+    let effect = Effect::FailTask { description: "export failed: internal".into() };
+    bench.simulator.add_fault(Fault::on("ExportChannels", effect));
+    // It dies when one of the two channels has been asked for by itself, and the other has not.
+    bench.set(chatlake::crash::VARIABLE, "put-task:after#2");
+    assert_eq!(bench.sync(RANGE[0], RANGE[1], &selection).code, -1);
+    assert_eq!(bench.exports(), 2);
+    bench.set(chatlake::crash::VARIABLE, "");
+    let summary = bench.sync(RANGE[0], RANGE[1], &selection).assert_status(0, "committed");
+    assert_eq!(summary["failed_channels"], json!([]));
+    assert_eq!(bench.exports(), 3, "only what was left is asked for");
+}
+
+#[test]
 fn when_stream_fails_every_export_the_cells_are_all_exceptions_and_filled_later() {
     let bench = Bench::new(&two_days());
     let effect = Effect::FailTask { description: "export failed: internal".into() };
