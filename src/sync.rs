@@ -46,6 +46,8 @@ pub struct Run<'a> {
     counts: Arc<Counts>,
     /// What runs before this one have asked for and not brought in.
     begun: Vec<Begun>,
+    /// A span was given up, and the run went on without it.
+    has_unfinished_span: bool,
     /// The most telling of several errors.
     error: Option<Error>,
 }
@@ -65,6 +67,7 @@ impl<'a> Run<'a> {
             cpu: Cpu::Threads,
             counts: Arc::default(),
             begun: Vec::new(),
+            has_unfinished_span: false,
             error: None,
         }
     }
@@ -86,6 +89,8 @@ impl<'a> Run<'a> {
             error = stop => Err(error),
         };
         match result {
+            // What was asked for and not brought in is for the run that comes next.
+            Ok(()) if self.has_unfinished_span => {}
             Ok(()) => self.journal.end().await,
             Err(error) => {
                 // Answers that are on their way are waited for and written down, whatever ends the run.
@@ -224,7 +229,10 @@ impl<'a> Run<'a> {
             }
             match self.span(state, &span, None).await {
                 // One damaged day holds up no other.
-                Err(error) if error.kind() == Kind::Data => self.keep(error),
+                Err(error) if error.kind() == Kind::Data => {
+                    self.has_unfinished_span = true;
+                    self.keep(error);
+                }
                 result => result?,
             }
         }
