@@ -292,3 +292,23 @@ fn flip_a_byte(path: &std::path::Path) {
     bytes[middle] ^= 1;
     std::fs::write(path, bytes).unwrap();
 }
+
+#[test]
+fn the_exports_of_a_revisit_that_was_refused_are_looked_at_again_and_not_paid_twice() {
+    let mut bench = Bench::new(&two_days());
+    bench.set_time(at("2026-01-07T00:10:00Z"));
+    bench.sync("2026-01-05", "2026-01-06", &[]).assert_status(0, "committed");
+    bench.set_time(at("2026-01-07T01:10:00Z"));
+    let line = simulator::BadLine::Text { text: "{".into() };
+    let lines = vec![simulator::Insertion { at_line: 1, line }; 11];
+    let effect = simulator::Effect::BadLines { lines };
+    bench.simulator.add_fault(simulator::Fault::on("ExportChannels", effect));
+    let before = bench.exports();
+    let arguments = ["revisit", "--json", "--revisit", "25h"];
+    bench.run(&arguments).assert_refused(65, &["--max-rejected"]);
+    let asked = bench.exports() - before;
+    let more = [&arguments[..], &["--max-rejected", "11"]].concat();
+    let summary = bench.run(&more).assert_status(0, "committed");
+    assert_eq!(summary["export_tasks"]["adopted"], asked);
+    assert_eq!(bench.exports(), before + asked);
+}
