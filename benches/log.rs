@@ -189,7 +189,15 @@ impl History {
         };
         let actions = removed.chain([Action::Cover(cover)]).chain(files).collect();
         let commit_id = Uuid::from_u128(id("commit"));
-        Entry { reader_version: READER_VERSION, number, commit_id, settled: number - 1, single_writer: false, actions }
+        Entry {
+            reader_version: READER_VERSION,
+            number,
+            commit_id,
+            settled: number - 1,
+            single_writer: false,
+            actions,
+            columns: None,
+        }
     }
 }
 

@@ -9,6 +9,8 @@ use jiff::{SignedDuration, Timestamp};
 use parquet::basic::{Compression, ZstdLevel};
 
 pub use self::inspect::{FilesArgs, GcArgs, LakeArg, RateArg, StatusArgs, StreamArg, TempArg, VerifyArgs};
+use crate::columns::Wanted;
+use crate::config;
 use crate::error::{Error, Kind, Result};
 use crate::export::{ChannelRef, ExportOptions, ExportVersion, MAX_CHANNELS, Selection};
 use crate::plan::Rules;
@@ -208,6 +210,12 @@ pub struct Options {
     #[arg(long, env = "CHATLAKE_EXPORT_USERS", help_heading = "Selection (part of the lake's identity)")]
     pub export_users: bool,
 
+    /// Promoted columns and exclusions: a TOML file with [promote.<dataset>] and [exclude]
+    #[arg(long, value_name = "FILE", env = "CHATLAKE_CONFIG", help_heading = "Files")]
+    pub config: Option<PathBuf>,
+    /// Write again what the lake leaves out by its [exclude] and this run's configuration does not
+    #[arg(long, help_heading = "Files")]
+    pub lift_exclusions: bool,
     /// Partition folders of messages and reactions
     #[arg(long, value_name = "COLUMNS", env = "CHATLAKE_PARTITION_BY", value_enum, default_value_t = PartitionBy::EventDate, help_heading = "Files")]
     pub partition_by: PartitionBy,
@@ -412,6 +420,7 @@ impl Options {
             max_concurrent_exports: self.max_concurrent_exports,
             task_deadline: self.task_deadline,
             by_channel_type: self.partition_by == PartitionBy::ChannelType,
+            columns: self.columns()?,
             file: FileOptions {
                 compression: self.compression,
                 target_file_bytes: self.target_file_size.max(1 << 20),
@@ -428,6 +437,11 @@ impl Options {
             start: None,
             replace: false,
         })
+    }
+
+    fn columns(&self) -> Result<Wanted> {
+        let wanted = self.config.as_deref().map(config::read).transpose()?.unwrap_or_default();
+        Ok(Wanted { lifts_exclusions: self.lift_exclusions, ..wanted })
     }
 
     fn selection(&self) -> Result<Selection> {

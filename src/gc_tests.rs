@@ -52,6 +52,7 @@ fn apply(state: &mut State, actions: Vec<Action>) {
         settled: number - 1,
         single_writer: false,
         actions,
+        columns: None,
     };
     state.apply(&entry).unwrap();
 }

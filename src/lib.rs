@@ -7,6 +7,8 @@
 //!         window                                          schema
 //! ```
 
+pub mod columns;
+pub mod config;
 pub mod decode;
 pub mod export;
 pub mod gc;

@@ -209,6 +209,7 @@ mod tests {
                 settled: state.next() - 1,
                 single_writer: false,
                 actions: origin.into_iter().chain([Action::Cover(cover)]).collect(),
+                columns: None,
             };
             state.apply(&entry).unwrap();
         }

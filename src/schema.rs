@@ -40,7 +40,7 @@ pub fn all() -> &'static [Arc<Schema>] {
 }
 
 /// One dataset.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Schema {
     /// The first folder of its files.
@@ -87,7 +87,7 @@ impl PartitionBy {
 }
 
 /// One column, or one field of a struct.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Column {
     /// Its name.
@@ -114,6 +114,9 @@ pub struct Column {
     /// A string that spells a number counts as one.
     #[serde(default, skip_serializing_if = "is_false")]
     pub lenient: bool,
+    /// A custom key that a configuration gave a column of its own; never set in `schemas/`.
+    #[serde(skip)]
+    pub promoted: bool,
     /// How readers prune by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filter: Option<Filter>,
@@ -203,7 +206,7 @@ pub enum Hash {
 }
 
 /// An embedded object, or each element of an array, that becomes a row elsewhere.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Emit {
     /// Where it is.
@@ -213,7 +216,7 @@ pub struct Emit {
 }
 
 /// A key that is left out on purpose.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ignored {
     /// The key.
@@ -277,6 +280,16 @@ impl Source {
             Self::Path(path) => vec![&path[0]],
             Self::Each { array, .. } => vec![array],
             Self::Join(a, b) => vec![a, b],
+            Self::Context(_) | Self::Rest | Self::Misfits => vec![],
+        }
+    }
+
+    /// The paths of the values that it takes, from the object down; those of array elements without the array's brackets.
+    pub fn paths(&self) -> Vec<Vec<String>> {
+        match self {
+            Self::Path(path) => vec![path.clone()],
+            Self::Each { array, key } => vec![std::iter::once(array).chain(key).cloned().collect()],
+            Self::Join(a, b) => vec![vec![a.clone()], vec![b.clone()]],
             Self::Context(_) | Self::Rest | Self::Misfits => vec![],
         }
     }
@@ -439,6 +452,20 @@ impl Schema {
                 text
             }
         }
+    }
+
+    /// The keys of an object that something takes, each once.
+    pub fn keys(&self) -> Vec<&str> {
+        let embedded = self.emits.iter().map(|emit| &emit.source);
+        let ignored = self.ignored.iter().map(|ignored| &ignored.source);
+        let columns = self.columns.iter().flat_map(|column| &column.sources);
+        let mut keys = Vec::new();
+        for key in columns.chain(embedded).chain(ignored).flat_map(Source::keys) {
+            if !keys.contains(&key) {
+                keys.push(key);
+            }
+        }
+        keys
     }
 
     /// The place of a column.

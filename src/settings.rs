@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::columns::Wanted;
 use crate::export::{ExportOptions, Selection};
 use crate::lake::{self, Identity, Include, Source};
 use crate::plan::Rules;
@@ -35,6 +36,8 @@ pub struct Settings {
     pub task_deadline: SignedDuration,
     /// Partition event datasets by channel type as well.
     pub by_channel_type: bool,
+    /// Promoted columns and exclusions.
+    pub columns: Wanted,
     /// Compression and sizes.
     pub file: FileOptions,
     /// Memory of the sorters.
@@ -72,6 +75,7 @@ impl Default for Settings {
             max_concurrent_exports: 16,
             task_deadline: SignedDuration::from_hours(24),
             by_channel_type: false,
+            columns: Wanted::default(),
             file: FileOptions { row_group_bytes: row_group_bytes(MEMORY_BYTES), ..FileOptions::default() },
             sort_bytes: sort_bytes(MEMORY_BYTES),
             temp_dir: None,

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
+use crate::columns::{Columns, Schemas};
 use crate::cpu::Cpu;
 use crate::error::{Error, Kind, Result};
 use crate::export::{Client, Endpoint};
@@ -43,6 +44,7 @@ pub struct Run<'a> {
     summary: Summary,
     journal: Arc<Journal>,
     cpu: Cpu,
+    schemas: Schemas,
     counts: Arc<Counts>,
     /// What runs before this one have asked for and not brought in.
     begun: Vec<Begun>,
@@ -65,6 +67,7 @@ impl<'a> Run<'a> {
             summary,
             journal,
             cpu: Cpu::Threads,
+            schemas: Schemas::default(),
             counts: Arc::default(),
             begun: Vec::new(),
             has_unfinished_span: false,
@@ -172,7 +175,7 @@ impl<'a> Run<'a> {
         if spans.is_empty() && !has_exceptions {
             return Ok(());
         }
-        self.begin().await?;
+        self.begin(state).await?;
         for span in rules.resume(spans, &self.begun) {
             self.settle(span.window().until).await?;
             for span in self.still_missing(state, span).await? {
@@ -196,7 +199,7 @@ impl<'a> Run<'a> {
 
     /// From the frontier to as late as is settled; then the revisits.
     async fn automatic(&mut self, state: &mut State) -> Result<()> {
-        let now = self.begin().await?;
+        let now = self.begin(state).await?;
         if state.origin().is_none() && self.settings.start.is_none() {
             return Err(self.no_start().await?);
         }
@@ -218,7 +221,7 @@ impl<'a> Run<'a> {
         }
         let now = match now {
             Some(now) => now,
-            None => self.begin().await?,
+            None => self.begin(state).await?,
         };
         let rules = &self.settings.rules;
         for span in rules.revisits(state, now) {
@@ -291,7 +294,7 @@ impl<'a> Run<'a> {
     }
 
     /// Proves credentials, clock and store before anything is asked for or written. Yields Stream's time.
-    async fn begin(&mut self) -> Result<Timestamp> {
+    async fn begin(&mut self, state: &mut State) -> Result<Timestamp> {
         let hello = self.client.hello().await?;
         let settle = self.settings.rules.settle;
         if let Some(offset) = hello.clock_offset
@@ -310,6 +313,8 @@ impl<'a> Run<'a> {
             ));
         }
         self.lake.ensure_identity(&self.settings.identity(self.client.app_key())).await?;
+        let wanted = |old: &Columns| old.with(&self.settings.columns);
+        self.schemas = Schemas::new(&self.lake.change_columns(state, wanted).await?)?;
         self.begun = journal::begun_spans(self.lake, self.summary.run_id).await?;
         Ok(hello.at)
     }
@@ -339,6 +344,7 @@ impl<'a> Run<'a> {
             client: self.client,
             lake: self.lake,
             settings: self.settings,
+            schemas: &self.schemas,
             run_id: self.summary.run_id,
             journal: &self.journal,
             begun: &self.begun,

@@ -7,6 +7,7 @@ use std::io;
 use std::sync::Arc;
 
 use arrow::array::Array;
+use chatlake::columns::Schemas;
 use chatlake::decode::{Decoder, Routes, Tally, Task};
 use chatlake::export::ExportTask;
 use chatlake::gunzip::Gunzip;
@@ -125,14 +126,17 @@ fn decoder(keep_raw: bool) -> Decoder {
     let at = |text: &str| parse_time(text).expect("a time");
     let span = Window::new(at("2026-01-05"), at("2026-01-08")).expect("a window");
     let exported_at = at("2026-02-01");
-    Decoder::new(Task {
-        task_id: "task".to_owned(),
-        exported_at,
-        channels: None,
-        superseded: Arc::default(),
-        routes: Arc::new(Routes::new(&Grid::default().cells(span), 1_000, exported_at, keep_raw)),
-        keep_raw,
-    })
+    Decoder::new(
+        &Schemas::default(),
+        Task {
+            task_id: "task".to_owned(),
+            exported_at,
+            channels: None,
+            superseded: Arc::default(),
+            routes: Arc::new(Routes::new(&Grid::default().cells(span), 1_000, exported_at, keep_raw)),
+            keep_raw,
+        },
+    )
 }
 
 /// Columns are what Arrow says they must be, and every line that no dataset took is in quarantine.

@@ -41,7 +41,7 @@ impl Kind {
     }
 
     /// By the names that import formats and API responses use.
-    fn from_name(name: &str) -> Option<Self> {
+    pub(super) fn from_name(name: &str) -> Option<Self> {
         Some(match name {
             "message" | "messages" => Self::Message,
             "reaction" | "reactions" => Self::Reaction,

@@ -5,6 +5,7 @@
 //! What carries nothing is not looked for: null, `""`, and Go's zero time.
 
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{DataType, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType, UInt32Type};
@@ -179,7 +180,7 @@ fn lost(lines: &[Value]) -> Vec<String> {
         routes,
         keep_raw: false,
     };
-    let mut decoder = Decoder::new(task);
+    let mut decoder = Decoder::new(&Schemas::default(), task);
     for (number, line) in lines.iter().enumerate() {
         let text = line.to_string();
         let bytes = text.as_bytes();

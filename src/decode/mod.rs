@@ -7,6 +7,7 @@
 mod column;
 mod context;
 pub mod envelope;
+pub mod exclude;
 mod object;
 mod plan;
 mod route;
@@ -18,7 +19,7 @@ mod value;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use base64::Engine;
@@ -29,13 +30,16 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use self::context::{Reject, Surroundings};
 use self::envelope::{Kind, Shape, classify};
+use self::exclude::Exclusions;
 use self::object::{Row, missing, text_of, time_of};
+pub use self::plan::MAX_KEYS;
 use self::plan::{Plan, SlotSet};
 pub use self::route::{NO_CELL, Route, Routes};
 use self::scan::{Scan, elements, lookup, within_depth};
 use self::spool::Spool;
 pub use self::table::{HIDDEN_COLUMNS, hidden_schema};
 use self::table::{Place, Table};
+use crate::columns::Schemas;
 use crate::ndjson::Line;
 
 /// Deeper lines are quarantined: custom data is 5 KB at most, so this is far beyond any real one.
@@ -50,8 +54,6 @@ const EMBEDDED_REACTIONS: usize = 10;
 const MESSAGES: usize = 0;
 const REACTIONS: usize = 1;
 const QUARANTINE: usize = 7;
-
-static PLAN: LazyLock<Arc<Plan>> = LazyLock::new(|| Arc::new(Plan::new()));
 
 /// What was asked for, which tells what to expect.
 #[derive(Clone, Debug)]
@@ -136,6 +138,7 @@ pub fn message_key(message_id: &str) -> u64 {
 /// Turns the lines of one task into record batches, each with its dataset's place in [`crate::schema::DATASETS`].
 pub struct Decoder {
     plan: Arc<Plan>,
+    exclusions: Arc<Exclusions>,
     task: Arc<Task>,
     tables: Vec<Table>,
     row: Row,
@@ -157,12 +160,12 @@ struct At {
 }
 
 impl Decoder {
-    /// A decoder for the lines of `task`.
-    pub fn new(task: Task) -> Self {
-        let plan = Arc::clone(&PLAN);
-        let tables = crate::schema::all().iter().map(|schema| Table::new(schema)).collect();
+    /// A decoder for the lines of `task`, into rows of these schemas.
+    pub fn new(schemas: &Schemas, task: Task) -> Self {
+        let tables = schemas.iter().map(|schema| Table::new(schema)).collect();
         Self {
-            plan,
+            plan: Arc::new(Plan::new(schemas)),
+            exclusions: Arc::clone(schemas.exclusions()),
             task: Arc::new(task),
             tables,
             row: Row::default(),
@@ -192,14 +195,21 @@ impl Decoder {
             }
         };
         if !within_depth(text, MAX_DEPTH) {
-            self.reject(at, "too_deep", &format!("more than {MAX_DEPTH} levels"), text, None);
+            self.reject_text(at, line, text, "too_deep", &format!("more than {MAX_DEPTH} levels"));
             return Ok(());
         }
         match sonic_rs::from_str::<LazyValue<'_>>(text) {
-            Ok(value) => self.shape(value, at),
+            Ok(value) if self.exclusions.is_empty() => self.shape(value, at),
+            Ok(value) => {
+                let kept = self.exclusions.line(&value);
+                match sonic_rs::from_str::<LazyValue<'_>>(&kept) {
+                    Ok(value) => self.shape(value, at),
+                    Err(error) => Err(io::Error::other(error)),
+                }
+            }
             Err(error) => {
                 let detail = error.to_string();
-                self.reject(at, "not_json", detail.lines().next().unwrap_or_default(), text, None);
+                self.reject_text(at, line, text, "not_json", detail.lines().next().unwrap_or_default());
                 Ok(())
             }
         }
@@ -528,14 +538,29 @@ impl Decoder {
         self.tally.first_reject.get_or_insert_with(first);
     }
 
+    /// A line whose text is no JSON that can be looked into.
+    fn reject_text(&mut self, at: At, line: Line<'_>, text: &str, reason: &'static str, detail: &str) {
+        if self.exclusions.is_empty() {
+            self.reject(at, reason, detail, text, None);
+        } else {
+            self.reject_bytes(at, line, reason, detail);
+        }
+    }
+
     fn reject_bytes(&mut self, at: At, line: Line<'_>, reason: &'static str, detail: &str) {
         self.count_reject(at, reason);
-        let encoded = BASE64_STANDARD.encode(line.bytes);
+        // What must be left out cannot be found in it.
+        let withheld = format!("{detail}; its bytes are withheld, since exclusions are set");
+        let (detail, encoded) = if self.exclusions.is_empty() {
+            (detail, Some(BASE64_STANDARD.encode(line.bytes)))
+        } else {
+            (withheld.as_str(), None)
+        };
         let reject = Reject {
             detail: Some(detail),
             bytes: line.length,
             line: None,
-            line_base64: Some(&encoded),
+            line_base64: encoded.as_deref(),
             ..at.reject(reason, "")
         };
         self.quarantine(&reject, None);
@@ -586,6 +611,9 @@ fn dataset_index(kind: Kind) -> usize {
     crate::schema::DATASETS.iter().position(|dataset| *dataset == kind.dataset()).unwrap_or(QUARANTINE)
 }
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod columns_tests;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod lossless;

@@ -124,8 +124,8 @@ pub(super) fn fill(
     let mut filler = Filler { plan, scan, around, consumed: consumed | plan.ignored, taken_custom: Vec::new() };
     let (mut rest_done, mut misfits_done) = (false, false);
     for (column, builder) in plan.columns.iter().zip(builders) {
-        match (&column.sources[0], &mut *builder) {
-            (SourcePlan::Rest, ColumnBuilder::Text(text)) => {
+        match (column.sources.first(), &mut *builder) {
+            (Some(SourcePlan::Rest), ColumnBuilder::Text(text)) => {
                 rest_done = true;
                 if filler.write_custom(row) {
                     row.hash_text(column);
@@ -134,7 +134,7 @@ pub(super) fn fill(
                     text.append_null();
                 }
             }
-            (SourcePlan::Misfits, ColumnBuilder::Text(text)) => {
+            (Some(SourcePlan::Misfits), ColumnBuilder::Text(text)) => {
                 misfits_done = true;
                 filler.leftovers(rest_done, row);
                 if row.misfits.is_empty() {
@@ -173,7 +173,7 @@ impl Row {
     }
 }
 
-fn push_entry(text: &mut String, key: &str, raw: &str) {
+pub(super) fn push_entry(text: &mut String, key: &str, raw: &str) {
     text.push(if text.is_empty() { '{' } else { ',' });
     if key.bytes().all(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\') {
         text.push('"');
@@ -214,6 +214,7 @@ impl<'f, 'a> Filler<'f, 'a> {
                             return true;
                         }
                         Fit::Nothing => self.take(column, source, &value),
+                        Fit::Misfit if column.promoted => self.rescue(*slot, rest, &value, row),
                         Fit::Misfit => {}
                     }
                 }
@@ -265,10 +266,27 @@ impl<'f, 'a> Filler<'f, 'a> {
                     self.taken_custom.push((key, value.as_raw_str().to_owned()));
                 }
             }
-            self.consumed |= source.slots() & !(1 << custom);
+            // What stands around a promoted value stays where it is.
+            let is_whole = !column.promoted || matches!(source, SourcePlan::Path { rest, .. } if rest.is_empty());
+            if is_whole {
+                self.consumed |= source.slots() & !(1 << custom);
+            }
         } else {
             self.consumed |= source.slots();
         }
+    }
+
+    /// A promoted value that does not fit. One that is a key of its own is rescued with all others that no column took.
+    fn rescue(&mut self, slot: usize, rest: &'f [String], value: &LazyValue<'_>, row: &mut Row) {
+        if rest.is_empty() {
+            return;
+        }
+        if let ([key], true) = (rest, self.plan.custom_slot == Some(slot)) {
+            self.taken_custom.push((key, value.as_raw_str().to_owned()));
+        }
+        let path: Vec<&str> =
+            std::iter::once(self.plan.keys.name(slot)).chain(rest.iter().map(String::as_str)).collect();
+        row.misfit(&path.join("."), value);
     }
 
     /// Writes every key that the schema does not know, and the content of `custom`, into `row.text`; false if there is none.
@@ -294,7 +312,7 @@ impl<'f, 'a> Filler<'f, 'a> {
             }
         }
         let mut inner = inner.into_iter().peekable();
-        for (key, value) in &self.scan.unknown {
+        for (key, value) in self.beside_custom().iter() {
             while let Some((key, value)) = inner.next_if(|(inner, _)| inner < key) {
                 push_entry(&mut text, &key, value.as_raw_str());
             }
@@ -319,10 +337,26 @@ impl<'f, 'a> Filler<'f, 'a> {
         any
     }
 
+    /// The keys that the schema does not know, and those from inside of which something was promoted, in their order.
+    fn beside_custom(&self) -> Cow<'_, [(Cow<'a, str>, LazyValue<'a>)]> {
+        if self.plan.custom_slots == 0 {
+            return Cow::Borrowed(&self.scan.unknown);
+        }
+        let slots = (0..self.plan.keys.len()).filter(|slot| self.plan.custom_slots & (1 << slot) != 0);
+        let promoted = slots.filter_map(|slot| {
+            let value = self.scan.slots[slot].clone()?;
+            Some((Cow::Owned(self.plan.keys.name(slot).to_owned()), value))
+        });
+        let mut all: Vec<_> = promoted.chain(self.scan.unknown.iter().cloned()).collect();
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        Cow::Owned(all)
+    }
+
     /// What no column took: into the misfits, unless a column holds the same by another way.
     fn leftovers(&mut self, rest_done: bool, row: &mut Row) {
         for slot in 0..self.plan.keys.len() {
-            if self.consumed & (1 << slot) != 0 || self.plan.custom_slot == Some(slot) {
+            let is_custom = self.plan.custom_slot == Some(slot) || self.plan.custom_slots & (1 << slot) != 0;
+            if self.consumed & (1 << slot) != 0 || is_custom {
                 continue;
             }
             if let Some(value) = self.scan.present(slot)

@@ -3,10 +3,14 @@
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::scan::Keys;
+use crate::columns::Schemas;
 use crate::schema::{self, Context, Hash, Kind, Schema, Source};
 
 /// A set of slots of one object.
 pub(super) type SlotSet = u128;
+
+/// Keys of an object that may be taken: one slot is for `custom`.
+pub const MAX_KEYS: usize = SlotSet::BITS as usize - 1;
 
 /// Every dataset, compiled, in the order of [`schema::DATASETS`].
 #[derive(Debug)]
@@ -31,6 +35,8 @@ pub(super) struct ObjectPlan {
     pub(super) ignored: SlotSet,
     /// The slot of `custom`, where a column takes its content.
     pub(super) custom_slot: Option<usize>,
+    /// Custom keys from inside of which something is promoted: they stay in `custom` as they are.
+    pub(super) custom_slots: SlotSet,
 }
 
 #[derive(Debug)]
@@ -41,6 +47,7 @@ pub(super) struct ColumnPlan {
     pub(super) required: bool,
     pub(super) empty_is_null: bool,
     pub(super) lenient: bool,
+    pub(super) promoted: bool,
     pub(super) hash: Hashing,
     pub(super) name_hash: u64,
     pub(super) nested: Option<ObjectPlan>,
@@ -85,8 +92,8 @@ impl SourcePlan {
 }
 
 impl Plan {
-    pub(super) fn new() -> Self {
-        Self { tables: schema::all().iter().map(|schema| TablePlan::new(schema)).collect() }
+    pub(super) fn new(schemas: &Schemas) -> Self {
+        Self { tables: schemas.iter().map(|schema| TablePlan::new(schema)).collect() }
     }
 }
 
@@ -134,11 +141,24 @@ impl ObjectPlan {
         let keys = Keys::new(names);
         debug_assert!(keys.len() <= SlotSet::BITS as usize, "slots fit their set");
         let slot = |key: &str| keys.find(key).unwrap_or_default();
+        let custom_slots = custom_keys(columns).into_iter().fold(0, |set, key| set | 1 << slot(key));
         let ignored = ignored.flat_map(Source::keys).fold(0, |set, key| set | 1 << slot(key));
         let columns = columns.iter().map(|column| ColumnPlan::new(column, &slot)).collect();
         let custom_slot = takes_custom.then(|| slot("custom"));
-        Self { keys, columns, ignored, custom_slot }
+        Self { keys, columns, ignored, custom_slot, custom_slots }
     }
+}
+
+/// The keys from inside of which promoted columns take something, and that nothing takes whole.
+fn custom_keys(columns: &[schema::Column]) -> Vec<&str> {
+    let sources = |promoted: bool| {
+        columns.iter().filter(move |column| column.promoted == promoted).flat_map(|column| &column.sources)
+    };
+    let is_taken = |key: &str| {
+        sources(false).any(|source| source.keys().contains(&key))
+            || sources(true).any(|source| matches!(source, Source::Path(path) if path.len() == 1 && path[0] == key))
+    };
+    sources(true).flat_map(Source::keys).filter(|key| *key != "custom" && !is_taken(key)).collect()
 }
 
 impl ColumnPlan {
@@ -164,6 +184,7 @@ impl ColumnPlan {
             required: column.required,
             empty_is_null: column.empty_is_null,
             lenient: column.lenient,
+            promoted: column.promoted,
             hash: match column.hash {
                 None => Hashing::Whole,
                 Some(Hash::Url) => Hashing::WithoutQuery,
@@ -181,8 +202,8 @@ mod tests {
 
     #[test]
     fn every_schema_fits_the_slot_set() {
-        for table in Plan::new().tables {
-            assert!(table.object.keys.len() < SlotSet::BITS as usize);
+        for table in Plan::new(&Schemas::default()).tables {
+            assert!(table.object.keys.len() <= MAX_KEYS);
         }
     }
 }

@@ -1,4 +1,4 @@
-use arrow::array::{Array, AsArray, StructArray};
+use arrow::array::{Array, ArrayRef, AsArray, StructArray};
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType, UInt32Type};
 use arrow::util::display::array_value_to_string;
 use jiff::SignedDuration;
@@ -23,13 +23,17 @@ fn task(channels: &[&str]) -> Task {
     }
 }
 
-struct Decoded {
+pub(super) struct Decoded {
     batches: BTreeMap<&'static str, Vec<RecordBatch>>,
     tally: Tally,
 }
 
 fn decode(lines: &[&str]) -> Decoded {
-    let mut decoder = Decoder::new(task(&["messaging:a", "messaging:b"]));
+    decode_with(&Schemas::default(), lines)
+}
+
+pub(super) fn decode_with(schemas: &Schemas, lines: &[&str]) -> Decoded {
+    let mut decoder = Decoder::new(schemas, Task { keep_raw: true, ..task(&["messaging:a", "messaging:b"]) });
     let mut offset = 0;
     for (number, line) in lines.iter().enumerate() {
         let (bytes, length) = (line.as_bytes(), line.len() as u64);
@@ -44,25 +48,41 @@ fn decode(lines: &[&str]) -> Decoded {
     Decoded { batches, tally }
 }
 
+/// A value as text, `∅` for null; times in microseconds.
+fn shown(column: &ArrayRef, row: usize) -> String {
+    match column.as_primitive_opt::<TimestampMicrosecondType>() {
+        _ if column.is_null(row) => "∅".to_owned(),
+        Some(times) => times.value(row).to_string(),
+        None => array_value_to_string(column, row).unwrap(),
+    }
+}
+
 impl Decoded {
-    fn rows(&self, dataset: &str) -> usize {
+    /// Every value of every row as text.
+    pub(super) fn everything(&self) -> String {
+        let batches = self.batches.values().flatten();
+        let columns = batches.flat_map(|batch| batch.columns().to_vec());
+        let values = columns.flat_map(|column| (0..column.len()).map(|row| shown(&column, row)).collect::<Vec<_>>());
+        values.collect::<Vec<_>>().join("\n")
+    }
+
+    pub(super) fn rows(&self, dataset: &str) -> usize {
         self.batches.get(dataset).map_or(0, |batches| batches.iter().map(RecordBatch::num_rows).sum())
     }
 
     /// The values of a column as text, `∅` for null.
-    fn column(&self, dataset: &str, name: &str) -> Vec<String> {
+    pub(super) fn column(&self, dataset: &str, name: &str) -> Vec<String> {
         let mut values = Vec::new();
         for batch in self.batches.get(dataset).into_iter().flatten() {
             let column = batch.column_by_name(name).unwrap_or_else(|| panic!("{dataset} has no {name}"));
             for row in 0..column.len() {
-                let text = || array_value_to_string(column, row).unwrap();
-                values.push(if column.is_null(row) { "∅".to_owned() } else { text() });
+                values.push(shown(column, row));
             }
         }
         values
     }
 
-    fn one(&self, dataset: &str, name: &str) -> String {
+    pub(super) fn one(&self, dataset: &str, name: &str) -> String {
         let values = self.column(dataset, name);
         assert_eq!(values.len(), 1, "{dataset}.{name}: {values:?}");
         values[0].clone()
@@ -215,7 +235,7 @@ fn what_cannot_be_used_is_kept_with_its_reason() {
 
 #[test]
 fn bytes_that_are_no_text_are_kept_too() {
-    let mut decoder = Decoder::new(task(&["messaging:a"]));
+    let mut decoder = Decoder::new(&Schemas::default(), task(&["messaging:a"]));
     decoder.line(Line { number: 1, offset: 0, length: 3, bytes: b"{\xff}" }).unwrap();
     decoder.line(Line { number: 2, offset: 4, length: 900, bytes: b"{\"head" }).unwrap();
     let (ready, tally) = decoder.finish().unwrap();
@@ -256,7 +276,7 @@ fn redundant_forms_of_one_fact_are_not_rescued() {
 #[test]
 fn channels_that_a_later_export_brings_are_passed_over() {
     let superseded = Arc::new(HashSet::from(["messaging:b".to_owned()]));
-    let mut decoder = Decoder::new(Task { superseded, ..task(&["messaging:a", "messaging:b"]) });
+    let mut decoder = Decoder::new(&Schemas::default(), Task { superseded, ..task(&["messaging:a", "messaging:b"]) });
     for (number, cid) in ["messaging:a", "messaging:b"].into_iter().enumerate() {
         let lines = [
             format!(

@@ -20,6 +20,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::verify::Differences;
 use super::verify_rows::{blocking, fetch};
+use crate::columns::Schemas;
 use crate::decode::{Decoder, Routes, Task};
 use crate::error::{Error, Kind, Result};
 use crate::export::{
@@ -97,8 +98,9 @@ impl StreamReport {
     }
 }
 
-/// A day, its cells with the time that each is complete up to, and copies of its files.
+/// A day, the lake's schemas, its cells with the time that each is complete up to, and copies of its files.
 struct Day {
+    schemas: Schemas,
     window: Window,
     cells: Vec<(Window, Timestamp)>,
     files: Vec<(Key, File)>,
@@ -111,7 +113,8 @@ struct Seen {
     deleted_us: Option<i64>,
     /// The latest of all its changes.
     changed_us: Option<i64>,
-    text: u64,
+    /// The hash of its text; none when the lake leaves texts out.
+    text: Option<u64>,
     is_in_lake: bool,
 }
 
@@ -170,7 +173,8 @@ async fn fetch_day(lake: &Lake, state: &State, window: Window, temp: Option<&FsP
         };
         files.push((file.key(), copy));
     }
-    Ok(Day { window, cells, files })
+    let schemas = Schemas::new(&state.columns().columns)?;
+    Ok(Day { schemas, window, cells, files })
 }
 
 /// The channels of a day: those that the lake has messages of and those that Stream lists, without those that are known to be
@@ -341,7 +345,7 @@ impl Outcome {
             seen.is_in_lake = true;
             let same = seen.updated_us == time("updated_at", row)
                 && seen.deleted_us == time("deleted_at", row)
-                && seen.text == text_hash(batch, row)
+                && seen.text.is_none_or(|text| text == text_hash(batch, row))
                 && !vanished;
             if same {
                 continue;
@@ -371,14 +375,17 @@ async fn read_task(client: &Client, day: &Day, task: &ExportTask, messages: &mut
     };
     let cells: Vec<Window> = day.cells.iter().map(|(window, _)| *window).collect();
     let margin_us = i64::try_from(MARGIN.as_micros()).unwrap_or(0);
-    let decoder = Decoder::new(Task {
-        task_id: task.task_id.clone(),
-        exported_at: file.exported_at,
-        channels: Some(Arc::new(task.cids.iter().cloned().collect())),
-        superseded: Arc::default(),
-        routes: Arc::new(Routes::new(&cells, margin_us, file.exported_at, false)),
-        keep_raw: false,
-    });
+    let decoder = Decoder::new(
+        &day.schemas,
+        Task {
+            task_id: task.task_id.clone(),
+            exported_at: file.exported_at,
+            channels: Some(Arc::new(task.cids.iter().cloned().collect())),
+            superseded: Arc::default(),
+            routes: Arc::new(Routes::new(&cells, margin_us, file.exported_at, false)),
+            keep_raw: false,
+        },
+    );
     let (chunks, received) = mpsc::channel::<Bytes>(QUEUED_CHUNKS);
     let so_far = std::mem::take(messages);
     let decoding = tokio::spawn(blocking(move || decode(decoder, received, so_far)));
@@ -443,7 +450,7 @@ fn take_in((dataset, batch): (usize, RecordBatch), messages: &mut Messages) {
             updated_us,
             deleted_us,
             changed_us: updated_us.max(deleted_us).max(time("message_text_updated_at")),
-            text: text_hash(&batch, row),
+            text: batch.column_by_name("text").map(|_| text_hash(&batch, row)),
             is_in_lake: false,
         };
         let key = (cids.value(row).to_owned(), ids.value(row).to_owned());

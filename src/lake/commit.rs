@@ -1,6 +1,7 @@
 //! Committing: settle what is pending, rebase on the log as it is, put, settle. Losing a race is a new round, not an error.
 
 use object_store::{ObjectStoreExt, PutPayload};
+use uuid::Uuid;
 
 use super::Lake;
 use super::entry::{Action, CellRecord, Entry, Lists, ListsAside, READER_VERSION};
@@ -9,6 +10,7 @@ use super::log::Put;
 use super::proposal::{Outcome, Proposal, Rebased, rebase};
 use super::state::State;
 use super::store::store_error;
+use crate::columns::Columns;
 use crate::error::{Error, Kind, Result};
 
 /// Rounds of losing the race for the next entry. Each one means that another run has committed.
@@ -43,6 +45,7 @@ impl Lake {
                 settled: number - 1,
                 single_writer: self.is_single_writer(),
                 actions,
+                columns: None,
             };
             // A rule that this breaks must not reach the log, where it could never be repaired.
             state.check(&entry).map_err(|error| Error::new(Kind::Internal, error.to_string()))?;
@@ -73,6 +76,44 @@ impl Lake {
             return Ok(Outcome::Committed { entry: number, superseded, settled });
         }
         Err(Error::new(Kind::Temporary, "other runs keep committing to this lake").hint("run the same command again"))
+    }
+
+    /// Makes the lake's columns what `wanted` makes of them, before files have them. Nothing is put if they are that already.
+    pub async fn change_columns(
+        &self,
+        state: &mut State,
+        wanted: impl Fn(&Columns) -> Result<Columns>,
+    ) -> Result<Columns> {
+        self.refresh(state).await?;
+        let commit_id = Uuid::now_v7();
+        for _ in 0..ROUNDS {
+            self.settle(state).await?;
+            let old = &state.columns().columns;
+            let columns = wanted(old)?;
+            if columns == *old {
+                return Ok(columns);
+            }
+            let changes = old.changes(&columns);
+            let number = state.next();
+            let entry = Entry {
+                reader_version: READER_VERSION,
+                number,
+                commit_id,
+                settled: number - 1,
+                single_writer: self.is_single_writer(),
+                actions: Vec::new(),
+                columns: Some(columns),
+            };
+            if self.put_entry(&entry).await? == Put::Landed {
+                state.apply(&entry)?;
+                self.snapshot_if_due(state).await;
+                changes.iter().for_each(|change| tracing::info!(entry = number, "the lake {change}"));
+            } else {
+                self.refresh(state).await?;
+            }
+        }
+        Err(Error::new(Kind::Temporary, "other runs keep changing the columns of this lake")
+            .hint("give all of them the same --config"))
     }
 
     /// Whether an entry was undone. Only the very next one can do that.

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::layout::{self, Key};
+use crate::columns::Columns;
 use crate::error::{Error, Kind, Result};
 use crate::window::Window;
 
@@ -31,6 +32,9 @@ pub struct Entry {
     pub single_writer: bool,
     /// What is done, in this order.
     pub actions: Vec<Action>,
+    /// From here on, files have these columns besides those of the schemas. Such an entry does nothing else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub columns: Option<Columns>,
 }
 
 /// One thing that a commit does. A reader that does not know an action must stop: it may change what is live.
@@ -323,6 +327,7 @@ mod tests {
                 }),
                 Action::Void(Void { entry: 2, lost: vec!["older".into()] }),
             ],
+            columns: None,
         }
     }
 

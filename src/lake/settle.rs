@@ -171,6 +171,7 @@ impl Lake {
             settled: state.next() - 1,
             single_writer: self.is_single_writer(),
             actions: vec![Action::Void(Void { entry: voided, lost })],
+            columns: None,
         };
         match self.put_entry(&entry).await? {
             Put::Landed => Ok(state.apply(&entry)?),

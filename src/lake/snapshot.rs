@@ -18,7 +18,7 @@ use xxhash_rust::xxh3::Xxh3;
 use super::Lake;
 use super::entry::READER_VERSION;
 use super::layout::Key;
-use super::state::{Covered, Live, Pending, State};
+use super::state::{ColumnsAt, Covered, Live, Pending, State};
 use super::store::store_error;
 use crate::error::{Error, Kind, Result};
 
@@ -61,6 +61,8 @@ struct Head<P> {
     pending: Option<P>,
     #[serde(default)]
     single_writer_entries: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    columns: Option<ColumnsAt>,
 }
 
 impl Lake {
@@ -143,6 +145,7 @@ pub fn write(state: &State) -> io::Result<Vec<u8>> {
         origin: state.origin(),
         pending: state.pending(),
         single_writer_entries: state.single_writer_entries(),
+        columns: Some(state.columns().clone()).filter(|columns| columns.entry > 0),
     };
     lines.push(&Row::Head(head))?;
     state.covers().try_for_each(|covered| lines.push(&Row::Cover(covered)))?;
@@ -203,7 +206,13 @@ pub fn read_lines(through: u64, mut lines: impl BufRead) -> Result<Option<State>
     if head.through != through || through == u64::MAX {
         return Ok(None);
     }
-    let mut state = State::restore(through, head.origin, head.pending, head.single_writer_entries);
+    let mut state = State::restore(
+        through,
+        head.origin,
+        head.pending,
+        head.single_writer_entries,
+        head.columns.unwrap_or_default(),
+    );
     let mut last_cover = None;
     let mut last_file = String::new();
     loop {

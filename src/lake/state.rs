@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::entry::{Action, Cover, DataFile, Entry, Void};
 use super::layout::Key;
 use super::proposal::is_older;
+use crate::columns::Columns;
 use crate::window::Window;
 
 /// The fold of the log up to an entry.
@@ -28,6 +29,16 @@ pub struct State {
     files_by_cell: BTreeSet<(Timestamp, String)>,
     pending: Option<Pending>,
     single_writer_entries: u64,
+    columns: ColumnsAt,
+}
+
+/// The columns of a lake, and since when.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ColumnsAt {
+    /// The entry that says so; 0 if none does.
+    pub entry: u64,
+    /// The columns.
+    pub columns: Columns,
 }
 
 /// A live file, found by its id. Boxed, since half of a tree's slots are empty.
@@ -108,7 +119,7 @@ pub struct Broken {
 
 impl Default for State {
     fn default() -> Self {
-        Self::restore(0, None, None, 0)
+        Self::restore(0, None, None, 0, ColumnsAt::default())
     }
 }
 
@@ -119,6 +130,7 @@ impl State {
         origin: Option<Timestamp>,
         pending: Option<Pending>,
         single_writer_entries: u64,
+        columns: ColumnsAt,
     ) -> Self {
         Self {
             next: through + 1,
@@ -128,6 +140,7 @@ impl State {
             files_by_cell: BTreeSet::new(),
             pending,
             single_writer_entries,
+            columns,
         }
     }
 
@@ -222,6 +235,11 @@ impl State {
         self.single_writer_entries
     }
 
+    /// What the lake's files have besides the columns of the schemas, and since which entry.
+    pub fn columns(&self) -> &ColumnsAt {
+        &self.columns
+    }
+
     /// The last entry is settled: every file is where readers look, nothing else is.
     pub(crate) fn mark_settled(&mut self) {
         self.pending = None;
@@ -232,6 +250,9 @@ impl State {
         match self.step(entry)? {
             Step::Void(void) => self.apply_void(entry.number, void),
             Step::Change(change) => self.apply_change(entry, change),
+        }
+        if let Some(columns) = &entry.columns {
+            self.columns = ColumnsAt { entry: entry.number, columns: columns.clone() };
         }
         self.next += 1;
         self.single_writer_entries += u64::from(entry.single_writer);
@@ -251,6 +272,11 @@ impl State {
         }
         if entry.settled != entry.number - 1 {
             return Err(broken(format!("it was put when only {} entries were settled", entry.settled)));
+        }
+        if entry.columns.is_some() {
+            let alone = entry.actions.is_empty();
+            let step = Step::Change(Change::default());
+            return if alone { Ok(step) } else { Err(broken("a change of columns stands alone".to_owned())) };
         }
         let void = entry.actions.iter().find_map(|action| match action {
             Action::Void(void) => Some(void),

@@ -156,7 +156,7 @@ impl<'p> Exports<'p> {
             asked,
             cells,
             number,
-            collector: Arc::new(Collector::new(settings.sort_bytes, settings.temp_dir.as_deref())),
+            collector: Arc::new(Collector::new(pipeline.schemas, settings.sort_bytes, settings.temp_dir.as_deref())),
             decoders: Semaphore::new(cores),
             requests: Mutex::default(),
             tally: Mutex::default(),
@@ -349,7 +349,7 @@ impl<'p> Exports<'p> {
         };
         // Rows of a file that turns out to be broken stay: what is in the cells is as old as it is.
         lock(&self.requests).is_as_old_as(exported_at);
-        let mut decoder = FileDecoder::new(asked, Arc::clone(&self.collector));
+        let mut decoder = FileDecoder::new(self.pipeline.schemas, asked, Arc::clone(&self.collector));
         let mut download = Download::new(client, file);
         let mut chunks = self.gather(&mut download).await?;
         while !chunks.is_empty() {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use sonic_rs::LazyValue;
 
+use crate::columns::Schemas;
 use crate::decode::{Decoder, Tally, Task};
 use crate::error::{Error, Kind};
 use crate::gunzip::Gunzip;
@@ -46,9 +47,9 @@ pub(super) struct FileDecoder {
 }
 
 impl FileDecoder {
-    pub(super) fn new(task: Task, collector: Arc<Collector>) -> Self {
+    pub(super) fn new(schemas: &Schemas, task: Task, collector: Arc<Collector>) -> Self {
         let (gunzip, lines) = (Gunzip::default(), LineSplitter::new(MAX_LINE_BYTES));
-        Self { gunzip, lines, decoder: Decoder::new(task), collector }
+        Self { gunzip, lines, decoder: Decoder::new(schemas, task), collector }
     }
 
     /// Takes the next bytes.
@@ -115,8 +116,9 @@ mod tests {
             routes: Arc::new(routes),
             keep_raw: false,
         };
+        let schemas = Schemas::default();
         let chunks = bytes.chunks(7).map(Bytes::copy_from_slice).collect();
-        FileDecoder::new(task, Arc::new(Collector::new(1 << 20, None))).push(chunks)?.finish()
+        FileDecoder::new(&schemas, task, Arc::new(Collector::new(&schemas, 1 << 20, None))).push(chunks)?.finish()
     }
 
     const LINES: &[u8] = b"{\"type\":\"invoice\",\"data\":{\"id\":1}}\n{\"type\":\"invoice\",\"data\":{\"id\":2}}";

@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 pub use self::exports::{Counts, Requests};
 use self::exports::{Exports, MARGIN};
+use crate::columns::Schemas;
 use crate::cpu::Cpu;
 use crate::decode::Tally;
 use crate::error::{Error, Kind, Result};
@@ -44,6 +45,8 @@ pub struct Pipeline<'a> {
     pub lake: &'a Lake,
     /// What was asked for.
     pub settings: &'a Settings,
+    /// The schemas of the lake.
+    pub schemas: &'a Schemas,
     /// This run.
     pub run_id: Uuid,
     /// What it asks for, for whoever comes after it.
@@ -204,6 +207,7 @@ impl Pipeline<'_> {
         let writer = Writer {
             lake: self.lake.clone(),
             run_id: self.run_id,
+            schemas: self.schemas.clone(),
             cells: cells.to_vec(),
             vanishing: Arc::new(vanishing),
             options: self.settings.file.clone(),
@@ -211,8 +215,8 @@ impl Pipeline<'_> {
         };
         let damaged = cells.iter().copied().filter(|cell| old.is_damaged(*cell)).collect();
         let mut written = Written { damaged, ..Written::default() };
-        let (collector_of_old, cells) = (Arc::clone(&collector), cells.to_vec());
-        self.cpu.run(move || old.push_into(&collector_of_old, &cells)).await?;
+        let (collector_of_old, cells, schemas) = (Arc::clone(&collector), cells.to_vec(), self.schemas.clone());
+        self.cpu.run(move || old.push_into(&schemas, &collector_of_old, &cells)).await?;
         for dataset in 0..DATASETS.len() {
             let collector = Arc::clone(&collector);
             let Some(rows) = self.cpu.run(move || collector.take(dataset)).await? else { continue };

@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
 
+use crate::columns::Schemas;
 use crate::decode::hidden_schema;
 use crate::error::Result;
 use crate::schema::{self, DATASETS, PartitionBy, Schema};
@@ -16,15 +17,17 @@ const SHARES: [usize; DATASETS.len()] = [40, 16, 4, 8, 16, 4, 4, 8];
 
 /// One sorter for each dataset, shared by the tasks that fill them.
 pub struct Collector {
+    schemas: Schemas,
     sorters: Vec<Mutex<Option<Sorter>>>,
     budget_bytes: usize,
     temp_dir: Option<PathBuf>,
 }
 
 impl Collector {
-    /// Sorters that hold `budget_bytes` together and spill the rest to `temp_dir`.
-    pub fn new(budget_bytes: usize, temp_dir: Option<&Path>) -> Self {
+    /// Sorters for rows of these schemas, that hold `budget_bytes` together and spill the rest to `temp_dir`.
+    pub fn new(schemas: &Schemas, budget_bytes: usize, temp_dir: Option<&Path>) -> Self {
         Self {
+            schemas: schemas.clone(),
             sorters: DATASETS.iter().map(|_| Mutex::new(None)).collect(),
             budget_bytes,
             temp_dir: temp_dir.map(Path::to_owned),
@@ -37,7 +40,7 @@ impl Collector {
         let sorter = match &mut *slot {
             Some(sorter) => sorter,
             empty => {
-                let schema = &schema::all()[dataset];
+                let schema = self.schemas.get(dataset);
                 let budget_bytes = self.budget_bytes / SHARES.iter().sum::<usize>() * SHARES[dataset];
                 let order = order(schema)?;
                 let sorter = Sorter::new(hidden_schema(schema), &order, budget_bytes, self.temp_dir.as_deref())?;

@@ -10,7 +10,7 @@ use super::parquet_file::{FileOptions, FileSummary, ParquetFile};
 use super::vanishing::Vanishing;
 use super::{Content, file_options};
 use crate::error::Result;
-use crate::schema::{self, Schema};
+use crate::schema::Schema;
 use crate::sort::SortedBatches;
 use crate::sort::hidden::visible;
 
@@ -38,7 +38,7 @@ struct Open {
 
 /// Encodes a dataset. It owns all that it needs, so that each step may be done by another thread.
 pub(super) struct Encoder {
-    schema: &'static Schema,
+    schema: Arc<Schema>,
     options: FileOptions,
     pieces: FileCutter<SortedBatches>,
     vanishing: Arc<Vanishing>,
@@ -48,10 +48,14 @@ pub(super) struct Encoder {
 }
 
 impl Encoder {
-    /// For the dataset at this place in [`schema::DATASETS`].
-    pub(super) fn new(dataset: usize, rows: SortedBatches, options: &FileOptions, vanishing: Arc<Vanishing>) -> Self {
-        let schema = &schema::all()[dataset];
-        let options = file_options(schema, options);
+    /// For rows of this schema.
+    pub(super) fn new(
+        schema: Arc<Schema>,
+        rows: SortedBatches,
+        options: &FileOptions,
+        vanishing: Arc<Vanishing>,
+    ) -> Self {
+        let options = file_options(&schema, options);
         Self { schema, options, pieces: FileCutter::new(rows), vanishing, open: None, contents: BTreeMap::new() }
     }
 

@@ -18,6 +18,7 @@ use uuid::Uuid;
 use self::encoder::{Encoder, Output};
 use self::parquet_file::{FileOptions, FileSummary};
 pub use self::vanishing::Vanishing;
+use crate::columns::Schemas;
 use crate::cpu::Cpu;
 use crate::decode::NO_CELL;
 use crate::error::{Error, Kind, Result};
@@ -36,6 +37,8 @@ pub struct Writer {
     pub lake: Lake,
     /// By whom.
     pub run_id: Uuid,
+    /// The schemas of the lake.
+    pub schemas: Schemas,
     /// The cells of the span.
     pub cells: Vec<Window>,
     /// What happens to rows of old files that no new row replaces.
@@ -79,7 +82,8 @@ struct Open {
 impl Writer {
     /// Writes all rows of the dataset at this place in [`schema::DATASETS`]. What is encoded is on its way while more is encoded.
     pub async fn write(&self, dataset: usize, rows: SortedBatches, written: &mut Written) -> Result<()> {
-        let mut encoder = Encoder::new(dataset, rows, &self.options, Arc::clone(&self.vanishing));
+        let mut encoder =
+            Encoder::new(Arc::clone(self.schemas.get(dataset)), rows, &self.options, Arc::clone(&self.vanishing));
         let mut open: Option<Open> = None;
         loop {
             let (next, outputs) = self.cpu.run(move || encoder.step()).await?;

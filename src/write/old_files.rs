@@ -12,6 +12,7 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use xxhash_rust::xxh3::Xxh3;
 
+use crate::columns::Schemas;
 use crate::decode::hidden_schema;
 use crate::error::{Error, Kind, Result};
 use crate::lake::{self, DataFile, Lake, State};
@@ -86,7 +87,7 @@ impl OldFiles {
     }
 
     /// Hands over all rows, to be kept only where no new row takes their place. Blocks.
-    pub fn push_into(self, collector: &Collector, cells: &[Window]) -> Result<()> {
+    pub fn push_into(self, schemas: &Schemas, collector: &Collector, cells: &[Window]) -> Result<()> {
         for (file, copy) in self.files {
             let wrong = |what: &str| Error::new(Kind::Internal, format!("`{}` {what}", file.key()));
             let dataset =
@@ -96,10 +97,16 @@ impl OldFiles {
                 .position(|cell| file.cell.is_some_and(|inner| cell.covers(&inner)))
                 .and_then(|cell| u32::try_from(cell).ok())
                 .ok_or_else(|| wrong("belongs to no cell of the span"))?;
-            let schema = &schema::all()[dataset];
+            let schema = schemas.get(dataset);
             let rows = read_old(copy, &schema.arrow(), BATCH_BYTES)?;
-            if !rows.dropped().is_empty() {
-                let columns = rows.dropped().join("`, `");
+            let unknown: Vec<&str> = rows
+                .dropped()
+                .iter()
+                .map(String::as_str)
+                .filter(|column| !schemas.leaves_out(&file.dataset, column))
+                .collect();
+            if !unknown.is_empty() {
+                let columns = unknown.join("`, `");
                 return Err(Error::new(
                     Kind::Usage,
                     format!("`{}` has columns `{columns}` that this version does not know", file.key()),
@@ -107,11 +114,9 @@ impl OldFiles {
                 .hint("replace it with the newer chatlake that wrote it: nothing is dropped silently"));
             }
             for batch in rows {
-                collector.push(
-                    dataset,
-                    hide(&batch?, schema, cell, &file.partition)
-                        .map_err(|error| wrong("cannot be read").because(error))?,
-                )?;
+                let kept = schemas.exclusions().clean(schema, &batch?);
+                let hidden = kept.and_then(|batch| hide(&batch, schema, cell, &file.partition));
+                collector.push(dataset, hidden.map_err(|error| wrong("cannot be read").because(error))?)?;
             }
         }
         Ok(())

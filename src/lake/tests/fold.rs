@@ -45,6 +45,7 @@ fn entry(state: &State, actions: Vec<Action>) -> Entry {
         settled: state.next() - 1,
         single_writer: false,
         actions,
+        columns: None,
     }
 }
 

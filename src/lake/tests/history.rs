@@ -30,6 +30,7 @@ async fn lake_of_hours(entries: u64) -> Arc<dyn ObjectStore> {
             settled: number - 1,
             single_writer: false,
             actions: [Action::Cover(cover(window, 1))].into_iter().chain(added.into_iter().map(Action::Add)).collect(),
+            columns: None,
         };
         state.apply(&entry).unwrap();
         state.mark_settled();
