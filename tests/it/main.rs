@@ -4,6 +4,7 @@
 mod again;
 mod automatic;
 mod bench;
+mod columns;
 mod contract;
 #[cfg(debug_assertions)]
 mod crash;
