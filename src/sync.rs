@@ -44,7 +44,6 @@ pub struct Run<'a> {
     summary: Summary,
     journal: Arc<Journal>,
     cpu: Cpu,
-    schemas: Schemas,
     counts: Arc<Counts>,
     /// What runs before this one have asked for and not brought in.
     begun: Vec<Begun>,
@@ -67,7 +66,6 @@ impl<'a> Run<'a> {
             summary,
             journal,
             cpu: Cpu::Threads,
-            schemas: Schemas::default(),
             counts: Arc::default(),
             begun: Vec::new(),
             has_unfinished_span: false,
@@ -314,7 +312,7 @@ impl<'a> Run<'a> {
         }
         self.lake.ensure_identity(&self.settings.identity(self.client.app_key())).await?;
         let wanted = |old: &Columns| old.with(&self.settings.columns);
-        self.schemas = Schemas::new(&self.lake.change_columns(state, wanted).await?)?;
+        self.lake.change_columns(state, wanted).await?;
         self.begun = journal::begun_spans(self.lake, self.summary.run_id).await?;
         Ok(hello.at)
     }
@@ -340,11 +338,13 @@ impl<'a> Run<'a> {
 
     /// Exports and commits one span.
     async fn span(&mut self, state: &mut State, span: &Span, origin: Option<Timestamp>) -> Result<()> {
+        // A run beside this one may have promoted more since: files that are replaced may have its columns.
+        let schemas = Schemas::new(&state.columns().columns.with(&self.settings.columns)?)?;
         let pipeline = Pipeline {
             client: self.client,
             lake: self.lake,
             settings: self.settings,
-            schemas: &self.schemas,
+            schemas: &schemas,
             run_id: self.summary.run_id,
             journal: &self.journal,
             begun: &self.begun,

@@ -8,6 +8,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::{Object, objects};
+use crate::columns::Columns;
 use crate::error::Result;
 use crate::journal::{self, Begun};
 use crate::lake::{Identity, Key, Lake, State};
@@ -46,6 +47,8 @@ pub struct Status {
     pub in_flight: Vec<InFlight>,
     /// The last entry, while it is not known to be settled.
     pub pending: Option<PendingEntry>,
+    /// Promoted columns and exclusions.
+    pub columns: Columns,
     /// Live files by dataset.
     pub datasets: BTreeMap<String, DatasetSummary>,
     /// Lines in quarantine, by the records of the cells.
@@ -153,6 +156,7 @@ fn of(state: &State, identity: Identity, lake: &str, begun: &[Begun], records: &
         exceptions: exceptions(state),
         in_flight: begun.iter().map(|begun| in_flight(begun, records)).collect(),
         pending: None,
+        columns: state.columns().columns.clone(),
         datasets,
         rejected: records_of(|record| record.rejected),
         unclassified: records_of(|record| record.unclassified),
@@ -240,6 +244,9 @@ impl Status {
             let last = span.last_record_at.map_or_else(String::new, |at| format!(", last record {at:.0}"));
             format!("{since}..{until}: {cells} cells{again}, {tasks} exports, run {run_id}, begun {begun_at}{last}")
         });
+        let mut columns = Columns::default().changes(&self.columns).into_iter();
+        columns.next().into_iter().for_each(|first| line("columns", &first));
+        columns.for_each(|column| line("", &column));
         if let Some(PendingEntry { entry, staged_files, removable_files }) = &self.pending {
             line(
                 "unsettled",

@@ -19,11 +19,13 @@ use super::random::{self, Random};
 use super::store::SimulatedStore;
 use super::stream::SimulatedStream;
 use crate::clock;
+use crate::columns::{Promoted, Wanted};
 use crate::error::{Error, Kind};
 use crate::export::{self, Client, Credentials};
 use crate::lake::Lake;
 use crate::plan::Rules;
 use crate::progress::Progress;
+use crate::schema;
 use crate::settings::Settings;
 use crate::summary::Status;
 use crate::sync::{Job, Run};
@@ -172,6 +174,7 @@ impl Stage {
                 revisit: vec![SignedDuration::from_hours(12)],
                 ..defaults.rules
             },
+            columns: self.columns(),
             channels_per_request: 1 + usize::try_from(self.random.below(3)).unwrap(),
             // A history has few rows, and thousands of histories are made.
             file: FileOptions {
@@ -181,6 +184,25 @@ impl Stage {
             },
             ..defaults
         }
+    }
+
+    /// Runs that were configured differently may follow each other, or run side by side.
+    fn columns(&self) -> Wanted {
+        let promoted = |kind| Promoted {
+            dataset: "messages".to_owned(),
+            name: "source".to_owned(),
+            kind,
+            path: vec!["source".to_owned()],
+            active: true,
+            doc: None,
+            unit: None,
+        };
+        let promote = match self.random.below(8) {
+            0 => vec![promoted(schema::Kind::String)],
+            1 => vec![promoted(schema::Kind::Json)],
+            _ => Vec::new(),
+        };
+        Wanted { promote, ..Wanted::default() }
     }
 
     fn some_job(&self) -> (Job, Settings) {

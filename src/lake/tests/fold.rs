@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::columns::Columns;
 use crate::lake::entry::{Action, Entry, READER_VERSION, Removed, Void};
 use crate::lake::proposal::{Rebased, rebase};
 use crate::lake::snapshot;
@@ -209,8 +210,32 @@ fn an_entry_that_breaks_a_rule_changes_nothing() {
     let mut skipping = entry(&state, vec![Action::Cover(cover(day(3), 9))]);
     skipping.number += 1;
     assert!(state.apply(&skipping).is_err());
+    let mut columns = entry(&state, vec![Action::Cover(cover(day(3), 9))]);
+    columns.columns = Some(Columns::default());
+    assert!(state.apply(&columns).unwrap_err().reason.contains("stands alone"));
     let mut unsettled = entry(&state, vec![Action::Cover(cover(day(3), 9))]);
     unsettled.settled -= 1;
     assert!(state.apply(&unsettled).is_err());
     assert_eq!(state, before);
+}
+
+fn columns(exclude: &str) -> Columns {
+    let excluded = [("messages".to_owned(), [exclude.to_owned()].into())].into();
+    Columns { excluded, ..Columns::default() }
+}
+
+#[test]
+fn a_change_of_columns_covers_nothing_and_outlives_snapshots() {
+    let mut state = State::default();
+    for (number, exclude) in [(1, "html"), (2, "text")] {
+        let mut change = entry(&state, Vec::new());
+        change.columns = Some(columns(exclude));
+        state.apply(&change).unwrap();
+        assert_eq!((state.columns().entry, &state.columns().columns), (number, &columns(exclude)));
+        assert_eq!(Entry::from_json(number, &change.to_json()).unwrap(), change);
+    }
+    assert!(state.covers().next().is_none());
+    state.apply(&entry(&state, vec![Action::Cover(cover(day(0), 5))])).unwrap();
+    assert_eq!(state.columns().entry, 2);
+    assert_eq!(snapshot::read(3, &snapshot::write(&state).unwrap()).unwrap(), Some(state));
 }

@@ -6,6 +6,8 @@ use futures::future::{BoxFuture, join_all};
 use super::crash::{base, names, unsettled};
 use super::fault_store::FaultStore;
 use super::*;
+use crate::columns::{Promoted, Wanted};
+use crate::schema::Kind;
 
 const RUNS: i64 = 8;
 
@@ -167,4 +169,34 @@ pub(super) async fn two_runs_may_find_the_same_loss(place: &Place) {
 
 fn id(live: &super::super::Live) -> String {
     live.file.id.clone()
+}
+
+#[tokio::test]
+async fn runs_that_want_other_columns_agree_on_every_name_and_type() {
+    let store = Place::memory().unwrap().store().await;
+    let runs = (0..RUNS).map(|number| {
+        let lake = lake(&store);
+        tokio::spawn(async move {
+            let kinds = [Kind::Int64, Kind::String, Kind::Json];
+            let promoted = Promoted {
+                dataset: "messages".to_owned(),
+                name: "order_id".to_owned(),
+                kind: kinds[usize::try_from(number).unwrap() % kinds.len()],
+                path: vec!["order_id".to_owned()],
+                active: true,
+                doc: None,
+                unit: None,
+            };
+            let wanted = Wanted { promote: vec![promoted], ..Wanted::default() };
+            let columns = lake.change_columns(&mut State::default(), |old| old.with(&wanted)).await.unwrap();
+            columns.promoted.into_iter().find(|column| column.active).unwrap()
+        })
+    });
+    let columns: Vec<Promoted> = join_all(runs).await.into_iter().map(|run| run.unwrap()).collect();
+    let types: BTreeSet<(String, String)> =
+        columns.iter().map(|column| (column.name.clone(), column.kind.to_string())).collect();
+    let names: BTreeSet<&String> = types.iter().map(|(name, _)| name).collect();
+    assert_eq!((types.len(), names.len()), (3, 3), "{types:?}");
+    let state = lake(&store).state().await.unwrap();
+    assert_eq!(state.columns().columns.promoted.len(), 3);
 }
