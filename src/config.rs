@@ -71,7 +71,7 @@ pub fn parse(text: &str, path: &Path) -> Result<Wanted> {
     let Config { promote, exclude } = toml::from_str(text).map_err(|error| {
         Error::new(ErrorKind::Usage, format!("cannot understand the configuration {}", path.display()))
             .because(error)
-            .hint("the sections are [promote.<dataset>] and [exclude]; docs/datasets.md has an example")
+            .hint("the sections are [promote.<dataset>] and [exclude]; docs/columns.md has an example")
     })?;
     let promote = promote.into_iter().flat_map(|(dataset, columns)| {
         columns.into_iter().map(move |(name, promotion)| promotion.into_column(dataset.clone(), name))

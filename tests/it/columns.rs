@@ -194,7 +194,10 @@ fn an_exclusion_that_comes_later_takes_effect_with_the_next_export_of_a_day() {
     configure(&mut bench, EXCLUDE);
     let mut again = plain.to_vec();
     again.push("--replace");
-    bench.sync("2026-01-05", "2026-01-06", &again).assert_status(0, "committed");
+    let summary = bench.sync("2026-01-05", "2026-01-06", &again).assert_status(0, "committed");
+    assert_eq!(summary["cells"][0]["status"], "committed");
+    let summary = bench.sync("2026-01-05", "2026-01-06", &again).assert_status(0, "committed");
+    assert_eq!(summary["cells"][0]["status"], "unchanged");
     let left = lake_files_with_secrets(&bench);
     assert!(left.iter().all(|path| path.contains("snapshot_date=")), "{left:?}");
     let rows = bench.rows("messages");
