@@ -11,9 +11,11 @@ use parquet::basic::{Compression, ZstdLevel};
 pub use self::inspect::{FilesArgs, GcArgs, LakeArg, RateArg, StatusArgs, StreamArg, TempArg, VerifyArgs};
 use crate::columns::Wanted;
 use crate::config;
+use crate::ddl::{Ddl, Engine};
 use crate::error::{Error, Kind, Result};
 use crate::export::{ChannelRef, ExportOptions, ExportVersion, MAX_CHANNELS, Selection};
 use crate::plan::Rules;
+use crate::reference::Form;
 use crate::settings::{Settings, row_group_bytes, sort_bytes};
 use crate::window::{Grid, Window, parse_duration, parse_time};
 use crate::write::parquet_file::FileOptions;
@@ -281,6 +283,15 @@ pub struct SchemaArgs {
     /// How to show it
     #[arg(long, value_enum, default_value_t = SchemaFormat::Table)]
     pub format: SchemaFormat,
+    /// Whose SQL it is
+    #[arg(long, value_enum, help_heading = "For --format ddl")]
+    pub engine: Option<Engine>,
+    /// Where the engine finds the lake: s3://bucket/prefix, or a folder [default: a placeholder]
+    #[arg(long, visible_alias = "lake", value_name = "URL", env = "CHATLAKE_LAKE", help_heading = "For --format ddl")]
+    pub location: Option<String>,
+    /// Partition folders of messages and reactions, as the lake has them
+    #[arg(long, value_name = "COLUMNS", env = "CHATLAKE_PARTITION_BY", value_enum, default_value_t = PartitionBy::EventDate, help_heading = "For --format ddl")]
+    pub partition_by: PartitionBy,
 }
 
 /// How a schema is shown.
@@ -292,6 +303,44 @@ pub enum SchemaFormat {
     Json,
     /// Arrow types.
     Arrow,
+    /// Tables for a page.
+    Markdown,
+    /// SQL that shows the files to a query engine as tables.
+    Ddl,
+}
+
+impl SchemaArgs {
+    /// The form that these flags ask for.
+    pub fn form(&self) -> Result<Form> {
+        const ENGINES: &str = "trino, athena or spark";
+        match (self.format, self.engine) {
+            (SchemaFormat::Ddl, Some(engine)) => {
+                let location = self.location.as_deref().filter(|location| !location.is_empty());
+                let location = location.map(address).transpose()?;
+                let by_channel_type = self.partition_by == PartitionBy::ChannelType;
+                Ok(Form::Ddl(Ddl { engine, location, by_channel_type }))
+            }
+            (SchemaFormat::Ddl, None) => Err(usage("--format ddl is written for one engine, and none is named")
+                .hint(format!("add --engine with {ENGINES}"))),
+            (_, Some(_)) => Err(usage("--engine does nothing without --format ddl")
+                .hint(format!("write --format ddl --engine with {ENGINES}, or leave out --engine"))),
+            (SchemaFormat::Table, None) => Ok(Form::Table),
+            (SchemaFormat::Json, None) => Ok(Form::Json),
+            (SchemaFormat::Arrow, None) => Ok(Form::Arrow),
+            (SchemaFormat::Markdown, None) => Ok(Form::Markdown),
+        }
+    }
+}
+
+/// The lake as an engine that runs elsewhere names it.
+fn address(location: &str) -> Result<String> {
+    if location.contains("://") {
+        return Ok(location.to_owned());
+    }
+    let path = std::path::absolute(location).map_err(|error| {
+        usage(format!("--location {location} is no folder")).because(error).hint("write it in full")
+    })?;
+    Ok(format!("file://{}", path.display()))
 }
 
 /// `chatlake demo`

@@ -30,9 +30,11 @@ pub mod clock;
 pub mod cpu;
 #[cfg(debug_assertions)]
 pub mod crash;
+pub mod ddl;
 pub mod demo;
 pub mod error;
 pub mod progress;
+pub mod reference;
 pub mod settings;
 pub mod summary;
 

@@ -175,7 +175,8 @@ fn show_schema(args: &SchemaArgs) -> Result<ExitCode> {
                 .hint(format!("the datasets are {}", schema::DATASETS.join(", ")))
         })?],
     };
-    let texts: Vec<String> = schemas.iter().map(|schema| schema.show(args.format)).collect();
+    let form = args.form()?;
+    let texts: Vec<String> = schemas.iter().map(|schema| form.show(schema)).collect();
     print(&texts.join("\n"))
 }
 

@@ -84,6 +84,14 @@ impl PartitionBy {
             Self::SnapshotDate => "snapshot_date",
         }
     }
+
+    /// What its values mean.
+    pub fn doc(self) -> &'static str {
+        match self {
+            Self::EventDate => "UTC day on which the message was sent; rows are replaced day by day",
+            Self::SnapshotDate => "UTC day of the export; rows are added and never replaced",
+        }
+    }
 }
 
 /// One column, or one field of a struct.
@@ -400,20 +408,6 @@ impl Column {
         self.fields.iter().map(Column::field).collect()
     }
 
-    fn show(&self, indent: usize, text: &mut String) {
-        let unit = self.unit.as_deref().map(|unit| format!(" [{unit}]")).unwrap_or_default();
-        let null = self.null_when.as_deref().map(|when| format!(" Null: {when}.")).unwrap_or_default();
-        let sources: Vec<String> = self.sources.iter().map(ToString::to_string).collect();
-        let name = format!("{:indent$}{}", "", self.name);
-        let doc = self.doc.trim_end_matches('.');
-        text.push_str(&format!(
-            "{name:<30} {:<18} {doc}{unit}.{null} From {}.\n",
-            self.kind.to_string(),
-            sources.join(", ")
-        ));
-        self.fields.iter().for_each(|field| field.show(indent + 2, text));
-    }
-
     /// The Arrow field.
     pub fn field(&self) -> Field {
         Field::new(&self.name, self.data_type(), !self.required)
@@ -424,34 +418,6 @@ impl Schema {
     /// The Arrow schema of its files; partition columns are in the path only.
     pub fn arrow(&self) -> SchemaRef {
         Arc::new(arrow::datatypes::Schema::new(self.columns.iter().map(Column::field).collect::<Vec<_>>()))
-    }
-
-    /// How a person or a program reads it.
-    pub fn show(&self, format: crate::cli::SchemaFormat) -> String {
-        use crate::cli::SchemaFormat;
-        match format {
-            SchemaFormat::Json => serde_json::to_string_pretty(self).unwrap_or_default() + "\n",
-            SchemaFormat::Arrow => {
-                let arrow = self.arrow();
-                let fields = arrow.fields().iter().map(|field| {
-                    let null = if field.is_nullable() { "" } else { " not null" };
-                    format!("  {}: {}{null}\n", field.name(), field.data_type())
-                });
-                format!("{}\n{}", self.dataset, fields.collect::<String>())
-            }
-            SchemaFormat::Table => {
-                let mut text = format!(
-                    "{}: {}\n  folders {}/{}=YYYY-MM-DD, rows sorted by {}\n",
-                    self.dataset,
-                    self.doc,
-                    if self.dataset == "quarantine" { "_quarantine" } else { &self.dataset },
-                    self.partition_by.column(),
-                    self.sort.join(", ")
-                );
-                self.columns.iter().for_each(|column| column.show(2, &mut text));
-                text
-            }
-        }
     }
 
     /// The keys of an object that something takes, each once.

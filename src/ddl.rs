@@ -1,0 +1,357 @@
+//! A schema as the statement that shows its files to a query engine as a table.
+//!
+//! Sources: Trino's Hive connector (column types, `hive.timestamp-precision`, `hive.parquet.time-zone`,
+//! `sync_partition_metadata`), Athena's partition projection, Spark's data source tables.
+
+use clap::ValueEnum;
+
+use crate::lake::layout::Key;
+use crate::schema::{Column, Kind, PartitionBy, Schema};
+
+/// The longest comment of a column that the Glue catalog takes; the Hive metastore takes one character more.
+const MAX_COMMENT_CHARS: usize = 255;
+/// Stands for the lake until someone says where it is.
+const NO_LOCATION: &str = "s3://BUCKET/PREFIX";
+/// Where projected days begin. Athena sees no row of an earlier one, so this is before any that an app may have imported.
+const FIRST_DAY: &str = "2015-01-01";
+/// The second partition column of messages and reactions, where a lake has one.
+const CHANNEL_TYPE: &str = "channel_type";
+
+/// Whose SQL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Engine {
+    /// Trino with the Hive connector.
+    Trino,
+    /// Amazon Athena.
+    Athena,
+    /// Apache Spark.
+    Spark,
+}
+
+/// What a table's statement depends on besides its schema.
+#[derive(Clone, Debug)]
+pub struct Ddl {
+    /// Whose SQL it is.
+    pub engine: Engine,
+    /// Where the lake is, if that is known.
+    pub location: Option<String>,
+    /// Whether messages and reactions have folders by channel type too.
+    pub by_channel_type: bool,
+}
+
+/// A partition column: its name, its type and what it means.
+struct Partition {
+    name: &'static str,
+    kind: &'static str,
+    doc: &'static str,
+}
+
+impl Ddl {
+    /// The statement, with what its reader has to know before it.
+    pub fn table(&self, schema: &Schema) -> String {
+        let partitions = self.partitions(schema.partition_by);
+        let notes: String = self.notes(schema).iter().map(|note| format!("-- {note}\n")).collect();
+        notes + &self.statement(schema, &partitions)
+    }
+
+    fn statement(&self, schema: &Schema, partitions: &[Partition]) -> String {
+        let columns: Vec<String> = schema.columns.iter().map(|column| self.column(column)).collect();
+        let partition_columns: Vec<String> =
+            partitions.iter().map(|partition| self.line(partition.name, partition.kind, partition.doc)).collect();
+        let name = self.quoted(&schema.dataset);
+        let comment = self.text(&schema.doc);
+        let folder = self.folder(schema);
+        let names = |quote: &dyn Fn(&str) -> String| {
+            partitions.iter().map(|partition| quote(partition.name)).collect::<Vec<_>>().join(", ")
+        };
+        match self.engine {
+            Engine::Trino => format!(
+                "CREATE TABLE IF NOT EXISTS {name} (\n{columns}\n)\nCOMMENT {comment}\nWITH (\n  external_location = {location},\n  \
+                 format = 'PARQUET',\n  partitioned_by = ARRAY[{names}]\n);\n",
+                columns = [columns, partition_columns].concat().join(",\n"),
+                location = self.text(&folder),
+                names = names(&|name| self.text(name)),
+            ),
+            Engine::Athena => format!(
+                "CREATE EXTERNAL TABLE IF NOT EXISTS {name} (\n{columns}\n)\nCOMMENT {comment}\nPARTITIONED BY (\n{partitions}\n)\n\
+                 STORED AS PARQUET\nLOCATION {location}\nTBLPROPERTIES (\n{properties}\n);\n",
+                columns = columns.join(",\n"),
+                partitions = partition_columns.join(",\n"),
+                location = self.text(&format!("{folder}/")),
+                properties = self.projection(&folder, partitions),
+            ),
+            Engine::Spark => format!(
+                "CREATE TABLE IF NOT EXISTS {name} (\n{columns}\n)\nUSING PARQUET\nPARTITIONED BY ({names})\n\
+                 LOCATION {location}\nCOMMENT {comment};\n",
+                columns = [columns, partition_columns].concat().join(",\n"),
+                location = self.text(&folder),
+                names = names(&|name| self.quoted(name)),
+            ),
+        }
+    }
+
+    fn notes(&self, schema: &Schema) -> Vec<String> {
+        let (dataset, day) = (&schema.dataset, schema.partition_by.column());
+        let mut notes = match self.engine {
+            Engine::Trino => vec![
+                "Trino, in a schema of a Hive catalog. Times need hive.parquet.time-zone=UTC in the catalog, or they are shown in the server's zone.".to_owned(),
+                "They are read to the millisecond; for all digits, once the table is there: SET SESSION <catalog>.timestamp_precision = 'MICROSECONDS'".to_owned(),
+                format!("Days are found by, now and whenever new ones are to be seen: CALL <catalog>.system.sync_partition_metadata('<schema>', '{dataset}', 'FULL')"),
+            ],
+            Engine::Athena => vec![
+                format!("Athena, engine version 3. Days are computed from projection.{day}.range, so there is nothing to repair or to add;"),
+                "a day before that range is not seen, and one without a folder is empty. A later start makes queries over all days faster.".to_owned(),
+                "Times are UTC, read to the millisecond.".to_owned(),
+            ],
+            Engine::Spark => vec![
+                format!("Spark. Days are found by, now and whenever new ones are to be seen: MSCK REPAIR TABLE `{dataset}` SYNC PARTITIONS"),
+                "Or at every query, by listing: SET spark.sql.hive.manageFilesourcePartitions = false, before the table is created.".to_owned(),
+                "Times are instants, shown in spark.sql.session.timeZone. Outside of EMR, a location on S3 begins with s3a://.".to_owned(),
+            ],
+        };
+        if self.engine == Engine::Athena && self.is_by_channel_type(schema.partition_by) {
+            notes.push(format!("The types of channels are not listed anywhere, so {CHANNEL_TYPE} is injected: every query must name it, as in"));
+            notes.push(format!("WHERE {CHANNEL_TYPE} = 'messaging'. If they are few: projection.{CHANNEL_TYPE}.type 'enum', with .values 'messaging,team'."));
+        }
+        if self.location.is_none() {
+            notes.push(format!("{NO_LOCATION} stands for the lake: --location or CHATLAKE_LAKE fills it in."));
+        }
+        notes
+    }
+
+    /// The properties by which Athena computes which folders there are.
+    fn projection(&self, folder: &str, partitions: &[Partition]) -> String {
+        let mut properties = vec![("projection.enabled".to_owned(), "true".to_owned())];
+        let mut template = folder.to_owned();
+        for Partition { name, kind, .. } in partitions {
+            let mut set =
+                |key: &str, value: &str| properties.push((format!("projection.{name}.{key}"), value.to_owned()));
+            if *kind == "date" {
+                set("type", "date");
+                set("format", "yyyy-MM-dd");
+                set("range", &format!("{FIRST_DAY},NOW"));
+                set("interval", "1");
+                set("interval.unit", "DAYS");
+            } else {
+                set("type", "injected");
+            }
+            template.push_str(&format!("/{name}=${{{name}}}"));
+        }
+        properties.push(("storage.location.template".to_owned(), template + "/"));
+        let line = |(key, value): &(String, String)| format!("  {} = {}", self.text(key), self.text(value));
+        properties.iter().map(line).collect::<Vec<_>>().join(",\n")
+    }
+
+    fn is_by_channel_type(&self, partition_by: PartitionBy) -> bool {
+        self.by_channel_type && partition_by == PartitionBy::EventDate
+    }
+
+    fn partitions(&self, partition_by: PartitionBy) -> Vec<Partition> {
+        let text = if self.engine == Engine::Trino { "varchar" } else { "string" };
+        let mut partitions = vec![Partition { name: partition_by.column(), kind: "date", doc: partition_by.doc() }];
+        if self.is_by_channel_type(partition_by) {
+            partitions.push(Partition {
+                name: CHANNEL_TYPE,
+                kind: text,
+                doc: "Type of the channel: what its `cid` has before the colon",
+            });
+        }
+        partitions
+    }
+
+    fn folder(&self, schema: &Schema) -> String {
+        let lake = self.location.as_deref().unwrap_or(NO_LOCATION);
+        format!("{}/{}", lake.trim_end_matches('/'), Key::folder(&schema.dataset))
+    }
+
+    fn column(&self, column: &Column) -> String {
+        self.line(&column.name, &self.kind(column, 2), &comment(column))
+    }
+
+    fn line(&self, name: &str, kind: &str, doc: &str) -> String {
+        format!("  {} {kind} COMMENT {}", self.quoted(name), self.text(&shortened(doc)))
+    }
+
+    /// The type, whose nested fields stand on lines of their own.
+    fn kind(&self, column: &Column, indent: usize) -> String {
+        let trino = self.engine == Engine::Trino;
+        let list = |of: &str| if trino { format!("array({of})") } else { format!("array<{of}>") };
+        let text = if trino { "varchar" } else { "string" };
+        match column.kind {
+            Kind::String | Kind::Json => text.to_owned(),
+            Kind::Int64 => "bigint".to_owned(),
+            Kind::Float64 => "double".to_owned(),
+            Kind::Bool => "boolean".to_owned(),
+            // Trino creates Hive columns only with the precision that its session has, by default this.
+            Kind::Timestamp => if trino { "timestamp(3)" } else { "timestamp" }.to_owned(),
+            Kind::StringList => list(text),
+            Kind::CountMap => if trino { "map(varchar, bigint)" } else { "map<string, bigint>" }.to_owned(),
+            Kind::Struct => self.record(&column.fields, indent),
+            Kind::StructList => list(&self.record(&column.fields, indent)),
+        }
+    }
+
+    fn record(&self, fields: &[Column], indent: usize) -> String {
+        let inner = indent + 2;
+        let field = |field: &Column| {
+            let kind = self.kind(field, inner);
+            let field = match self.engine {
+                Engine::Trino => format!("{} {kind}", self.quoted(&field.name)),
+                // Hive's names inside a type are bare; which words it reserves is tested.
+                Engine::Athena => format!("{}: {kind}", field.name),
+                Engine::Spark => {
+                    format!("{}: {kind} COMMENT {}", self.quoted(&field.name), self.text(&shortened(&comment(field))))
+                }
+            };
+            format!("\n{:inner$}{field}", "")
+        };
+        let fields = fields.iter().map(field).collect::<Vec<_>>().join(",");
+        match self.engine {
+            Engine::Trino => format!("row({fields}\n{:indent$})", ""),
+            Engine::Athena | Engine::Spark => format!("struct<{fields}\n{:indent$}>", ""),
+        }
+    }
+
+    /// A name that may be a reserved word or begin with an underscore.
+    fn quoted(&self, name: &str) -> String {
+        match self.engine {
+            Engine::Trino => format!("\"{}\"", name.replace('"', "\"\"")),
+            Engine::Athena | Engine::Spark => format!("`{}`", name.replace('`', "``")),
+        }
+    }
+
+    /// A text literal. Athena reads statements like these as Hive does, not as it reads queries.
+    fn text(&self, text: &str) -> String {
+        match self.engine {
+            Engine::Trino => format!("'{}'", text.replace('\'', "''")),
+            Engine::Athena | Engine::Spark => format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'")),
+        }
+    }
+}
+
+/// What a column means, for those who see no more than this. A time says its unit by its type.
+fn comment(column: &Column) -> String {
+    let doc = column.doc.trim_end_matches('.');
+    match &column.unit {
+        Some(unit) if column.kind != Kind::Timestamp => format!("{doc} [{unit}]"),
+        _ => doc.to_owned(),
+    }
+}
+
+fn shortened(doc: &str) -> String {
+    if doc.chars().count() <= MAX_COMMENT_CHARS {
+        return doc.to_owned();
+    }
+    doc.chars().take(MAX_COMMENT_CHARS - 3).chain("...".chars()).collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use insta::assert_snapshot;
+
+    use super::*;
+    use crate::schema;
+
+    fn ddl(engine: Engine) -> Ddl {
+        Ddl { engine, location: Some("s3://bucket/chat/".to_owned()), by_channel_type: false }
+    }
+
+    fn of(dataset: &str) -> std::sync::Arc<Schema> {
+        schema::find(dataset).unwrap()
+    }
+
+    #[test]
+    fn statements_are_a_contract() {
+        for engine in [Engine::Trino, Engine::Athena, Engine::Spark] {
+            let name = format!("{engine:?}").to_lowercase();
+            for dataset in ["messages", "reactions", "quarantine"] {
+                assert_snapshot!(format!("{name}_{dataset}"), ddl(engine).table(&of(dataset)));
+            }
+        }
+    }
+
+    #[test]
+    fn folders_by_channel_type_become_a_second_partition_column_of_event_datasets_only() {
+        for engine in [Engine::Trino, Engine::Athena, Engine::Spark] {
+            let ddl = Ddl { by_channel_type: true, ..ddl(engine) };
+            assert!(ddl.table(&of("messages")).contains(CHANNEL_TYPE));
+            assert!(!ddl.table(&of("channels")).contains(CHANNEL_TYPE));
+        }
+        let athena = Ddl { by_channel_type: true, ..ddl(Engine::Athena) }.table(&of("reactions"));
+        let (notes, statement) = athena.split_once("CREATE").unwrap();
+        assert_snapshot!("athena_by_channel_type_notes", notes);
+        assert_snapshot!("athena_by_channel_type_end", statement.split_once("PARTITIONED").unwrap().1);
+    }
+
+    #[test]
+    fn without_a_location_a_placeholder_stands_and_a_note_says_so() {
+        let text = Ddl { location: None, ..ddl(Engine::Spark) }.table(&of("users"));
+        assert!(text.contains("LOCATION 's3://BUCKET/PREFIX/users'"), "{text}");
+        assert!(text.contains("-- s3://BUCKET/PREFIX stands for the lake"), "{text}");
+    }
+
+    #[test]
+    fn quotes_and_backslashes_stay_inside_their_literal() {
+        for (engine, name, text) in [
+            (Engine::Trino, r#""a""b`""#, r"'it''s \'"),
+            (Engine::Athena, "`a\"b```", r"'it\'s \\'"),
+            (Engine::Spark, "`a\"b```", r"'it\'s \\'"),
+        ] {
+            assert_eq!(ddl(engine).quoted("a\"b`"), name);
+            assert_eq!(ddl(engine).text(r"it's \"), text);
+        }
+    }
+
+    #[test]
+    fn comments_fit_the_catalogs_that_keep_them() {
+        fn check(place: &str, column: &Column) {
+            let comment = comment(column);
+            assert!(comment.chars().count() <= MAX_COMMENT_CHARS, "{place}.{} is too long: {comment}", column.name);
+            column.fields.iter().for_each(|field| check(&format!("{place}.{}", column.name), field));
+        }
+        for schema in schema::all() {
+            schema.columns.iter().for_each(|column| check(&schema.dataset, column));
+        }
+        assert_eq!(shortened(&"ä".repeat(300)).chars().count(), MAX_COMMENT_CHARS);
+    }
+
+    /// Athena's reserved words that a JSON key might well be.
+    #[test]
+    fn nested_fields_need_no_quotes_in_athena() {
+        const RESERVED: [&str; 24] = [
+            "all",
+            "array",
+            "column",
+            "date",
+            "end",
+            "from",
+            "function",
+            "group",
+            "interval",
+            "local",
+            "map",
+            "of",
+            "order",
+            "range",
+            "reads",
+            "references",
+            "row",
+            "set",
+            "start",
+            "time",
+            "timestamp",
+            "to",
+            "user",
+            "values",
+        ];
+        fn check(column: &Column) {
+            for field in &column.fields {
+                assert!(!RESERVED.contains(&field.name.as_str()), "{}.{}", column.name, field.name);
+                assert!(field.name.starts_with(|c: char| c.is_ascii_lowercase()), "{}.{}", column.name, field.name);
+                check(field);
+            }
+        }
+        schema::all().iter().flat_map(|schema| &schema.columns).for_each(check);
+    }
+}

@@ -1,0 +1,192 @@
+"""Read lakes as the engines of analysts read them, and print how they differ: DuckDB, Polars, PyArrow and Spark.
+
+    read_engines.py < JOB
+
+JOB is a JSON list of {"lake": FOLDER, "statements": SQL}. Of every lake, `messages` is read by name with each engine, as
+docs/datasets.md tells, and each table that the statements declare in Spark is compared with what DuckDB reads from its
+folder: all rows, all columns, all values. One Spark session serves all lakes, for it starts slowly.
+
+Prints {"lakes": [{"engines": {NAME: {"rows": N, "columns": {NAME: TYPE}}}, "tables": {NAME: {...}}, "messages": [ROW],
+"differences": [TEXT]}]}. Without Java there is no Spark, and "spark" is false.
+"""
+
+import datetime
+import glob
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+
+import duckdb
+import polars as pl
+import pyarrow as pa
+import pyarrow.dataset as pads
+import pyarrow.parquet as pq
+
+FOLDERS = {"quarantine": "_quarantine"}
+
+
+def by_duckdb(folder: str) -> pa.Table:
+    connection = duckdb.connect(config={"threads": 1})
+    connection.execute("SET TimeZone = 'UTC'")
+    files = f"{folder}/**/*.parquet"
+    return connection.sql(f"FROM read_parquet('{files}', hive_partitioning = true, union_by_name = true)").to_arrow_table()
+
+
+def by_polars(folder: str) -> pa.Table:
+    files = sorted(glob.glob(f"{folder}/**/*.parquet", recursive=True))
+    scans = [pl.scan_parquet(file, hive_partitioning=True, try_parse_hive_dates=True) for file in files]
+    return pl.concat(scans, how="diagonal_relaxed").collect().to_arrow()
+
+
+def by_pyarrow(folder: str) -> pa.Table:
+    found = pads.dataset(folder, format="parquet", partitioning="hive")
+    schemas = [pq.read_schema(file) for file in found.files]
+    # What the folders say is text to PyArrow; a schema tells it better.
+    days = [(field.name, pa.date32() if field.name.endswith("_date") else field.type)
+            for field in found.partitioning.schema]
+    schema = pa.unify_schemas([*schemas, pa.schema(days)], promote_options="permissive")
+    partitioning = pads.partitioning(pa.schema(days), flavor="hive")
+    return pads.dataset(folder, schema=schema, format="parquet", partitioning=partitioning).to_table()
+
+
+class Spark:
+    """One session, which listens on loopback only and leaves nothing behind."""
+
+    def __init__(self) -> None:
+        os.environ |= {"SPARK_LOCAL_IP": "127.0.0.1", "TZ": "UTC"}
+        from pyspark.sql import SparkSession
+
+        self.folder = tempfile.mkdtemp(prefix="spark-")
+        settings = {
+            "spark.ui.enabled": "false",
+            "spark.driver.host": "127.0.0.1",
+            "spark.driver.bindAddress": "127.0.0.1",
+            "spark.driver.memory": "768m",
+            "spark.driver.extraJavaOptions": f"-Duser.timezone=UTC -Djava.io.tmpdir={self.folder} -XX:+UseSerialGC",
+            "spark.local.dir": self.folder,
+            "spark.log.level": "ERROR",
+            "spark.sql.catalogImplementation": "in-memory",
+            "spark.sql.session.timeZone": "UTC",
+            "spark.sql.shuffle.partitions": "1",
+            "spark.sql.warehouse.dir": f"{self.folder}/warehouse",
+        }
+        builder = SparkSession.builder.master("local[1]").appName("chatlake")
+        for name, value in settings.items():
+            builder = builder.config(name, value)
+        self.session = builder.getOrCreate()
+
+    def stop(self) -> None:
+        self.session.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def by_name(self, folder: str) -> pa.Table:
+        return self.session.read.option("mergeSchema", "true").parquet(folder).toArrow()
+
+    def declare(self, statements: str) -> list[str]:
+        """Runs the statements and yields the tables that they made, their partitions found as the notes before them say."""
+        lines = [line for line in statements.splitlines() if not line.startswith("--")]
+        for statement in re.split(r";\s*\n", "\n".join(lines) + "\n"):
+            if statement.strip():
+                self.session.sql(statement)
+        tables = [table.name for table in self.session.catalog.listTables()]
+        for repair in re.findall(r"^-- .*(MSCK REPAIR TABLE .*)$", statements, re.M):
+            self.session.sql(repair)
+        return tables
+
+    def table(self, name: str) -> pa.Table:
+        return self.session.table(name).toArrow()
+
+    def types(self, name: str) -> dict[str, str]:
+        return {field.name: field.dataType.simpleString() for field in self.session.table(name).schema.fields}
+
+    def comments(self, name: str) -> dict[str, str]:
+        return {column.name: column.description for column in self.session.catalog.listColumns(name)}
+
+
+def plain(value):
+    """The same value from every engine: times as microseconds, days as text, maps as sorted pairs, ids as they are."""
+    if isinstance(value, datetime.datetime):
+        if value.tzinfo is None:
+            value = value.replace(tzinfo=datetime.timezone.utc)
+        return (value - datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)) // datetime.timedelta(microseconds=1)
+    if isinstance(value, datetime.date):
+        return value.isoformat()
+    if isinstance(value, tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, list):
+        items = [plain(item) for item in value]
+        pairs = [[item["key"], item["value"]] if isinstance(item, dict) and item.keys() == {"key", "value"} else item for item in items]
+        is_map = bool(pairs) and all(isinstance(pair, list) for pair in pairs)
+        return sorted(pairs) if is_map else items
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return value
+
+
+def rows(table: pa.Table) -> list[dict]:
+    columns = sorted(table.column_names)
+    found = [{column: plain(row[column]) for column in columns} for row in table.to_pylist()]
+    return sorted(found, key=lambda row: json.dumps(row, sort_keys=True, default=str))
+
+
+def shape(table: pa.Table) -> dict:
+    return {"rows": table.num_rows, "columns": {field.name: str(field.type) for field in table.schema}}
+
+
+def differences(what: str, one: list[dict], other: list[dict]) -> list[str]:
+    if len(one) != len(other):
+        return [f"{what}: {len(one)} and {len(other)} rows"]
+    if one and one[0].keys() != other[0].keys():
+        return [f"{what}: columns {sorted(one[0].keys() ^ other[0].keys())} are in one of them only"]
+    return [
+        f"{what}: {column} is {a[column]!r} and {b[column]!r}"
+        for a, b in zip(one, other) for column in a if a[column] != b[column]
+    ][:10]
+
+
+def read(lake: str, statements: str, spark: Spark | None) -> dict:
+    engines = {"duckdb": by_duckdb, "polars": by_polars, "pyarrow": by_pyarrow}
+    if spark:
+        engines["spark"] = spark.by_name
+    tables = {name: engine(f"{lake}/messages") for name, engine in engines.items()}
+    messages = rows(tables["duckdb"])
+    found = []
+    for name in engines.keys() - {"duckdb"}:
+        found += differences(f"messages in duckdb and {name}", messages, rows(tables[name]))
+    declared = {}
+    for name in spark.declare(statements) if spark else []:
+        folder = f"{lake}/{FOLDERS.get(name, name)}"
+        table = spark.table(name)
+        declared[name] = {"rows": table.num_rows, "columns": spark.types(name), "comments": spark.comments(name)}
+        if os.path.isdir(folder):
+            expected = by_duckdb(folder)
+            # A table has the columns that were declared; files of other versions may have fewer and more.
+            both = [column for column in table.column_names if column in expected.column_names]
+            missing = set(table.column_names) - set(both)
+            found += [f"{name}: {column} is in no file and not null" for column in missing if table[column].null_count < table.num_rows]
+            found += differences(f"{name} in duckdb and a table of spark", rows(expected.select(both)), rows(table.select(both)))
+        spark.session.sql(f"DROP TABLE `{name}`")
+    return {
+        "engines": {name: shape(table) for name, table in tables.items()},
+        "tables": declared,
+        "messages": messages,
+        "differences": found,
+    }
+
+
+def main() -> None:
+    job = json.load(sys.stdin)
+    spark = Spark() if shutil.which("java") or os.environ.get("JAVA_HOME") else None
+    try:
+        lakes = [read(item["lake"], item["statements"], spark) for item in job]
+    finally:
+        if spark:
+            spark.stop()
+    print(json.dumps({"spark": spark is not None, "lakes": lakes}, ensure_ascii=False))
+
+
+if __name__ == "__main__":
+    main()
