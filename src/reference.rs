@@ -79,7 +79,7 @@ fn markdown(schema: &Schema) -> String {
         list(&schema.sort)
     );
     let day = schema.partition_by;
-    text.push_str(&format!("| `{}` | date | {} | | never | the folder |\n", day.column(), day.doc()));
+    text.push_str(&format!("| `{}` | `date` | {} |  | never | the folder |\n", day.column(), day.doc()));
     schema.columns.iter().for_each(|column| markdown_line(column, None, &mut text));
     text
 }
@@ -90,7 +90,7 @@ fn markdown_line(column: &Column, within: Option<(&str, &str)>, text: &mut Strin
     let origin: Vec<String> = column.sources.iter().map(|source| from(source, within.map(|(_, path)| path))).collect();
     let cell = |text: &str| text.trim_end_matches('.').replace('|', "\\|");
     text.push_str(&format!(
-        "| `{name}` | {} | {} | {} | {} | {} |\n",
+        "| `{name}` | `{}` | {} | {} | {} | {} |\n",
         column.kind,
         cell(&column.doc),
         cell(column.unit.as_deref().unwrap_or_default()),
@@ -109,7 +109,9 @@ fn from(source: &Source, within: Option<&str>) -> String {
     match source {
         Source::Path(_) | Source::Each { .. } => format!("`{}`", join(within, &source.to_string())),
         Source::Join(a, b) => format!("`{}` and `{}`, joined by a colon", join(within, a), join(within, b)),
-        Source::Rest => "every other key".to_owned(),
+        Source::Rest => {
+            within.map_or_else(|| "every other key".to_owned(), |path| format!("every other key of `{path}`"))
+        }
         Source::Misfits => "any key".to_owned(),
         Source::Context(context) => match context {
             Context::Cid => "the channel around it",
@@ -167,12 +169,10 @@ mod tests {
     #[test]
     fn a_field_is_shown_with_its_whole_path() {
         let text = Form::Markdown.show(&schema::find("messages").unwrap());
-        assert!(text.contains("| `attachments[].type` | string | "), "{text}");
+        assert!(text.contains("| `attachments[].type` | `string` | "), "{text}");
         assert!(text.contains("| `attachments[].type` |\n"), "{text}");
-        assert!(text.contains("| `channel_type` and `channel_id`, joined by a colon"), "{text}");
-        assert!(
-            text.lines().filter(|line| line.starts_with('|')).all(|line| line.matches(" | ").count() == 5),
-            "{text}"
-        );
+        assert!(text.contains("or `channel_type` and `channel_id`, joined by a colon"), "{text}");
+        let mut rows = text.lines().filter(|line| line.starts_with("| "));
+        assert!(rows.all(|row| row.matches(" | ").count() == 5), "{text}");
     }
 }

@@ -9,6 +9,7 @@ mod contract;
 #[cfg(debug_assertions)]
 mod crash;
 mod damaged;
+mod engines;
 mod exact;
 mod faults;
 mod gc;

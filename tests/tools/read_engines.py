@@ -6,8 +6,9 @@ JOB is a JSON list of {"lake": FOLDER, "statements": SQL}. Of every lake, `messa
 docs/datasets.md tells, and each table that the statements declare in Spark is compared with what DuckDB reads from its
 folder: all rows, all columns, all values. One Spark session serves all lakes, for it starts slowly.
 
-Prints {"lakes": [{"engines": {NAME: {"rows": N, "columns": {NAME: TYPE}}}, "tables": {NAME: {...}}, "messages": [ROW],
-"differences": [TEXT]}]}. Without Java there is no Spark, and "spark" is false.
+Prints {"spark": BOOL, "lakes": [{"engines": {NAME: {"rows": N, "columns": {NAME: TYPE}}}, "tables": {NAME: {"rows": N,
+"types": {NAME: TYPE}, "comments": {NAME: TEXT}, "absent": [NAME]}}, "messages": [ROW], "differences": [TEXT]}]}, where
+absent columns are those that no file has. Without Java there is no Spark: "spark" is false and "tables" is empty.
 """
 
 import datetime
@@ -25,7 +26,9 @@ import pyarrow as pa
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
-FOLDERS = {"quarantine": "_quarantine"}
+
+def folder_of(lake: str, dataset: str) -> str:
+    return f"{lake}/{'_quarantine' if dataset == 'quarantine' else dataset}"
 
 
 def by_duckdb(folder: str) -> pa.Table:
@@ -85,15 +88,16 @@ class Spark:
     def by_name(self, folder: str) -> pa.Table:
         return self.session.read.option("mergeSchema", "true").parquet(folder).toArrow()
 
-    def declare(self, statements: str) -> list[str]:
-        """Runs the statements and yields the tables that they made, their partitions found as the notes before them say."""
+    def declare(self, statements: str, lake: str) -> list[str]:
+        """Runs the statements and yields the tables that they made, their days found as the notes before them say."""
         lines = [line for line in statements.splitlines() if not line.startswith("--")]
         for statement in re.split(r";\s*\n", "\n".join(lines) + "\n"):
             if statement.strip():
                 self.session.sql(statement)
         tables = [table.name for table in self.session.catalog.listTables()]
-        for repair in re.findall(r"^-- .*(MSCK REPAIR TABLE .*)$", statements, re.M):
-            self.session.sql(repair)
+        for repair, name in re.findall(r"(MSCK REPAIR TABLE `(\w+)` SYNC PARTITIONS)", statements):
+            if os.path.isdir(folder_of(lake, name)):
+                self.session.sql(repair)
         return tables
 
     def table(self, name: str) -> pa.Table:
@@ -151,22 +155,21 @@ def read(lake: str, statements: str, spark: Spark | None) -> dict:
     engines = {"duckdb": by_duckdb, "polars": by_polars, "pyarrow": by_pyarrow}
     if spark:
         engines["spark"] = spark.by_name
-    tables = {name: engine(f"{lake}/messages") for name, engine in engines.items()}
+    tables = {name: engine(folder_of(lake, "messages")) for name, engine in engines.items()}
     messages = rows(tables["duckdb"])
     found = []
     for name in engines.keys() - {"duckdb"}:
         found += differences(f"messages in duckdb and {name}", messages, rows(tables[name]))
     declared = {}
-    for name in spark.declare(statements) if spark else []:
-        folder = f"{lake}/{FOLDERS.get(name, name)}"
+    for name in spark.declare(statements, lake) if spark else []:
+        folder = folder_of(lake, name)
         table = spark.table(name)
-        declared[name] = {"rows": table.num_rows, "columns": spark.types(name), "comments": spark.comments(name)}
+        declared[name] = {"rows": table.num_rows, "types": spark.types(name), "comments": spark.comments(name), "absent": []}
         if os.path.isdir(folder):
             expected = by_duckdb(folder)
             # A table has the columns that were declared; files of other versions may have fewer and more.
             both = [column for column in table.column_names if column in expected.column_names]
-            missing = set(table.column_names) - set(both)
-            found += [f"{name}: {column} is in no file and not null" for column in missing if table[column].null_count < table.num_rows]
+            declared[name]["absent"] = [column for column in table.column_names if column not in both]
             found += differences(f"{name} in duckdb and a table of spark", rows(expected.select(both)), rows(table.select(both)))
         spark.session.sql(f"DROP TABLE `{name}`")
     return {
