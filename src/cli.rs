@@ -14,6 +14,7 @@ use crate::config;
 use crate::ddl::{Ddl, Engine};
 use crate::error::{Error, Kind, Result};
 use crate::export::{ChannelRef, ExportOptions, ExportVersion, MAX_CHANNELS, Selection};
+use crate::inspect::shape::Shape;
 use crate::plan::Rules;
 use crate::reference::Form;
 use crate::settings::{Settings, row_group_bytes, sort_bytes};
@@ -72,6 +73,8 @@ pub enum Command {
     /// run that is at work may still need, is never touched.
     Gc(GcArgs),
     /// Show what analysts may rely on: datasets, columns, types, meaning
+    ///
+    /// With --lake: as they are in that lake, with the columns that its runs promoted and without those that they left out.
     Schema(SchemaArgs),
     /// Make a small lake from a simulated chat, and show what to do with it
     Demo(DemoArgs),
@@ -280,18 +283,21 @@ pub struct Options {
 pub struct SchemaArgs {
     /// One dataset [default: all]
     pub dataset: Option<String>,
+    /// Which lake, for the columns that it has besides and those that it leaves out.
+    #[command(flatten)]
+    pub lake: LakeArg,
     /// How to show it
     #[arg(long, value_enum, default_value_t = SchemaFormat::Table)]
     pub format: SchemaFormat,
     /// Whose SQL it is
     #[arg(long, value_enum, help_heading = "For --format ddl")]
     pub engine: Option<Engine>,
-    /// Where the engine finds the lake: s3://bucket/prefix, or a folder [default: a placeholder]
-    #[arg(long, visible_alias = "lake", value_name = "URL", env = "CHATLAKE_LAKE", help_heading = "For --format ddl")]
+    /// Where the engine finds the lake [default: where --lake is, or a placeholder]
+    #[arg(long, value_name = "URL", help_heading = "For --format ddl")]
     pub location: Option<String>,
-    /// Partition folders of messages and reactions, as the lake has them
-    #[arg(long, value_name = "COLUMNS", env = "CHATLAKE_PARTITION_BY", value_enum, default_value_t = PartitionBy::EventDate, help_heading = "For --format ddl")]
-    pub partition_by: PartitionBy,
+    /// Partition folders of messages and reactions [default: as the lake has them, or event_date]
+    #[arg(long, value_name = "COLUMNS", env = "CHATLAKE_PARTITION_BY", value_enum, help_heading = "For --format ddl")]
+    pub partition_by: Option<PartitionBy>,
 }
 
 /// How a schema is shown.
@@ -310,16 +316,18 @@ pub enum SchemaFormat {
 }
 
 impl SchemaArgs {
-    /// The form that these flags ask for.
-    pub fn form(&self) -> Result<Form> {
+    /// The form that these flags ask for, of a lake if one is named.
+    pub fn form(&self, lake: Option<&Shape>) -> Result<Form> {
         const ENGINES: &str = "trino, athena or spark";
         match (self.format, self.engine) {
-            (SchemaFormat::Ddl, Some(engine)) => {
-                let location = self.location.as_deref().filter(|location| !location.is_empty());
-                let location = location.map(address).transpose()?;
-                let by_channel_type = self.partition_by == PartitionBy::ChannelType;
-                Ok(Form::Ddl(Ddl { engine, location, by_channel_type }))
-            }
+            (SchemaFormat::Ddl, Some(engine)) => Ok(Form::Ddl(Ddl {
+                engine,
+                location: self.location.clone().or_else(|| lake.map(|lake| lake.location.clone())),
+                by_channel_type: match self.partition_by {
+                    Some(partition_by) => partition_by == PartitionBy::ChannelType,
+                    None => lake.and_then(|lake| lake.by_channel_type).unwrap_or_default(),
+                },
+            })),
             (SchemaFormat::Ddl, None) => Err(usage("--format ddl is written for one engine, and none is named")
                 .hint(format!("add --engine with {ENGINES}"))),
             (_, Some(_)) => Err(usage("--engine does nothing without --format ddl")
@@ -330,17 +338,6 @@ impl SchemaArgs {
             (SchemaFormat::Markdown, None) => Ok(Form::Markdown),
         }
     }
-}
-
-/// The lake as an engine that runs elsewhere names it.
-fn address(location: &str) -> Result<String> {
-    if location.contains("://") {
-        return Ok(location.to_owned());
-    }
-    let path = std::path::absolute(location).map_err(|error| {
-        usage(format!("--location {location} is no folder")).because(error).hint("write it in full")
-    })?;
-    Ok(format!("file://{}", path.display()))
 }
 
 /// `chatlake demo`

@@ -114,7 +114,7 @@ impl Ddl {
             notes.push(format!("WHERE {CHANNEL_TYPE} = 'messaging'. If they are few: projection.{CHANNEL_TYPE}.type 'enum', with .values 'messaging,team'."));
         }
         if self.location.is_none() {
-            notes.push(format!("{NO_LOCATION} stands for the lake: --location or CHATLAKE_LAKE fills it in."));
+            notes.push(format!("{NO_LOCATION} stands for the lake: --lake or --location fills it in."));
         }
         notes
     }

@@ -11,7 +11,7 @@ use chatlake::cli::{
 use chatlake::error::{Error, Kind, Result};
 use chatlake::export::{self, Client, Credentials};
 use chatlake::inspect::against_stream::Sample;
-use chatlake::inspect::{files, status, verify};
+use chatlake::inspect::{files, shape, status, verify};
 use chatlake::lake::{Lake, store};
 use chatlake::progress::Progress;
 use chatlake::settings::Settings;
@@ -55,7 +55,7 @@ async fn run(cli: &Cli, progress: &Progress) -> Result<ExitCode> {
         Command::Files(args) => unless_interrupted(list_files(args, manners)).await,
         Command::Verify(args) => unless_interrupted(verify_lake(args, manners)).await,
         Command::Gc(args) => unless_interrupted(collect_garbage(args, manners)).await,
-        Command::Schema(args) => show_schema(args),
+        Command::Schema(args) => unless_interrupted(show_schema(args)).await,
         Command::Demo(DemoArgs { dir }) => print(&unless_interrupted(demo::run(dir, progress)).await?),
     }
 }
@@ -167,16 +167,20 @@ fn plan_text(spans: &[PlannedSpan], json: bool) -> String {
     text
 }
 
-fn show_schema(args: &SchemaArgs) -> Result<ExitCode> {
-    let schemas = match &args.dataset {
-        None => schema::all().to_vec(),
-        Some(name) => vec![schema::find(name).ok_or_else(|| {
+async fn show_schema(args: &SchemaArgs) -> Result<ExitCode> {
+    let shape = match args.lake.lake() {
+        Ok(_) => Some(shape::shape(&open(&args.lake).await?).await?),
+        Err(_) => None,
+    };
+    let form = args.form(shape.as_ref())?;
+    let schemas = shape.map(|shape| shape.schemas).unwrap_or_default();
+    let texts: Vec<String> = match &args.dataset {
+        None => schemas.iter().map(|schema| form.show(schema)).collect(),
+        Some(name) => vec![form.show(schemas.find(name).ok_or_else(|| {
             Error::new(Kind::Usage, format!("there is no dataset `{name}`"))
                 .hint(format!("the datasets are {}", schema::DATASETS.join(", ")))
-        })?],
+        })?)],
     };
-    let form = args.form()?;
-    let texts: Vec<String> = schemas.iter().map(|schema| form.show(schema)).collect();
     print(&texts.join("\n"))
 }
 

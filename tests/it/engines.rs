@@ -1,6 +1,7 @@
 //! What analysts' engines make of a lake: DuckDB, Polars, PyArrow and Spark read it alike, and the statements that
 //! `chatlake schema --format ddl` prints show it to Spark, Trino and Athena.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 use simulator::switches::{ChannelLines, Switches};
 use simulator::{BadLine, Effect, Fault, Insertion, Size, World};
 
-use crate::bench::{Bench, Place, seed, two_days};
+use crate::bench::{Bench, Place, at, hours, seed, two_days};
 
 /// The output of a script in `tests/tools` for this input.
 fn script(name: &str, arguments: &[&str], input: &str) -> Value {
@@ -41,43 +42,111 @@ fn full(arguments: &[&str]) -> Bench {
     bench
 }
 
+/// What each day's run is told to promote: nothing, a key, and the key with another type and one more.
+const PROMOTED: [(&str, &str); 3] = [
+    ("2026-01-05", ""),
+    ("2026-01-06", "[promote.messages]\norder_id = 'int64'\n"),
+    (
+        "2026-01-07",
+        "[promote.messages]\norder_id = 'string'\namount = { type = 'float64', path = 'order.amount', unit = 'EUR' }\n",
+    ),
+];
+
+/// A lake of three days whose files have three schemas.
+fn evolved() -> Bench {
+    let bench = Bench::new(&Size { channels: 12, days: 3, ..two_days() });
+    for (number, message) in bench.simulator.truth().messages.iter().enumerate() {
+        let order_id = if message.created_at < at("2026-01-07") { json!(number) } else { json!(format!("A-{number}")) };
+        let change = |world: &mut World| {
+            world.change_message(&message.id, |message| {
+                message.custom.insert("order_id".to_owned(), order_id);
+                message.custom.insert("order".to_owned(), json!({ "amount": 0.5, "paid": true }));
+            })
+        };
+        bench.simulator.world(change).unwrap();
+    }
+    for (day, config) in PROMOTED {
+        std::fs::write(bench.folder.path().join("chatlake.toml"), config).unwrap();
+        let end = (at(day) + hours(24)).to_string();
+        bench.sync(day, &end, &["--config", "chatlake.toml"]).assert_status(0, "committed");
+    }
+    bench
+}
+
 #[test]
-fn every_engine_reads_the_same_from_a_lake() {
-    let by_type = ["--partition-by", "event_date,channel_type"];
-    let benches = [(full(&[]), &[][..]), (full(&by_type), &by_type)];
-    let job: Vec<Value> = benches
-        .iter()
-        .map(|(bench, arguments)| json!({ "lake": bench.lake, "statements": ddl(bench, "spark", arguments) }))
-        .collect();
+fn every_engine_reads_the_same_from_lakes_with_one_schema_and_with_three() {
+    let by_type = full(&["--partition-by", "event_date,channel_type"]);
+    let benches = [full(&[]), by_type, evolved()];
+    let job: Vec<Value> =
+        benches.iter().map(|bench| json!({ "lake": bench.lake, "statements": ddl(bench, "spark", &[]) })).collect();
     let found = script("read_engines.py", &[], &Value::from(job).to_string());
-    for ((bench, arguments), lake) in benches.iter().zip(found["lakes"].as_array().unwrap()) {
+    let has_spark = found["spark"] == true;
+    for (bench, lake) in benches.iter().zip(found["lakes"].as_array().unwrap()) {
         assert_eq!(lake["differences"], json!([]));
-        let rows = bench.read().rows;
-        for (engine, shape) in lake["engines"].as_object().unwrap() {
-            assert_eq!(shape["rows"], rows["messages"], "{engine}");
+        let messages = bench.read().rows["messages"];
+        let engines = lake["engines"].as_object().unwrap();
+        assert_eq!(engines.len(), if has_spark { 4 } else { 3 });
+        for (engine, rows) in engines {
+            assert_eq!(*rows, messages, "{engine}");
         }
-        if found["spark"] == false {
-            continue;
+    }
+    three_versions_are_one_table(found["lakes"][2]["messages"].as_array().unwrap());
+    if has_spark {
+        tables_are_whole(&benches[0], &found["lakes"][0]["tables"]);
+        tables_are_whole(&benches[1], &found["lakes"][1]["tables"]);
+        let types = [0, 1, 2].map(|lake| &found["lakes"][lake]["tables"]["messages"]["types"]);
+        assert_eq!(types.map(|types| types["channel_type"] == "string"), [false, true, false]);
+        let promoted = ["order_id", "order_id__string", "amount"].map(|column| &types[2][column]);
+        assert_eq!(promoted, ["bigint", "string", "double"]);
+    }
+}
+
+/// Rows of every dataset, and every column with its comment.
+fn tables_are_whole(bench: &Bench, tables: &Value) {
+    let rows = bench.read().rows;
+    for schema in schema::all() {
+        let (dataset, table) = (&schema.dataset, &tables[&schema.dataset]);
+        let expected =
+            if dataset == "quarantine" { bench.rows("_quarantine").len() as u64 } else { rows[dataset.as_str()] };
+        assert_eq!(table["rows"], expected, "{dataset}");
+        assert!(expected > 0, "{dataset}");
+        assert_eq!(table["absent"], json!([]), "{dataset}");
+        for column in &schema.columns {
+            let comment = table["comments"][&column.name].as_str().unwrap();
+            assert!(comment.starts_with(column.doc.trim_end_matches('.')), "{dataset}.{}: {comment}", column.name);
         }
-        for schema in schema::all() {
-            let table = &lake["tables"][&schema.dataset];
-            if schema.dataset == "quarantine" {
-                assert_eq!(table["rows"], bench.rows("_quarantine").len());
-            } else {
-                assert_eq!(table["rows"], rows[&schema.dataset], "{}", schema.dataset);
+    }
+    let types = &tables["messages"]["types"];
+    assert_eq!(
+        [&types["event_date"], &types["created_at"], &types["reaction_counts"]],
+        ["date", "timestamp", "map<string,bigint>"]
+    );
+}
+
+/// Each value is in the column that its day had for it, or in `custom` if it had none.
+fn three_versions_are_one_table(messages: &[Value]) {
+    let days: BTreeSet<&str> = messages.iter().map(|row| row["event_date"].as_str().unwrap()).collect();
+    assert_eq!(days.into_iter().collect::<Vec<_>>(), PROMOTED.map(|(day, _)| day));
+    for row in messages {
+        let custom: Value = serde_json::from_str(row["custom"].as_str().unwrap()).unwrap();
+        let [number, text, amount] = [&row["order_id"], &row["order_id__string"], &row["amount"]];
+        // A key that is promoted from inside an object stays in the object too.
+        assert_eq!(custom["order"], json!({ "amount": 0.5, "paid": true }));
+        match row["event_date"].as_str().unwrap() {
+            "2026-01-05" => {
+                assert!(number.is_null() && text.is_null() && amount.is_null(), "{row}");
+                assert!(custom["order_id"].is_u64(), "{row}");
             }
-            assert!(table["rows"].as_u64().unwrap() > 0, "{}", schema.dataset);
-            assert_eq!(table["absent"], json!([]), "{}", schema.dataset);
-            for column in &schema.columns {
-                let comment = table["comments"][&column.name].as_str().unwrap();
-                assert!(comment.starts_with(column.doc.trim_end_matches('.')), "{}: {comment}", column.name);
+            "2026-01-06" => {
+                assert!(number.is_u64() && text.is_null() && amount.is_null(), "{row}");
+                assert!(custom["order_id"].is_null(), "{row}");
+            }
+            _ => {
+                assert!(number.is_null() && text.as_str().unwrap().starts_with("A-"), "{row}");
+                assert!(custom["order_id"].is_null(), "{row}");
+                assert_eq!(*amount, json!(0.5));
             }
         }
-        let types = &lake["tables"]["messages"]["types"];
-        assert_eq!(types["event_date"], "date");
-        assert_eq!(types["created_at"], "timestamp");
-        assert_eq!(types["reaction_counts"], "map<string,bigint>");
-        assert_eq!(types["channel_type"] == "string", !arguments.is_empty());
     }
 }
 

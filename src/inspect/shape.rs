@@ -1,0 +1,32 @@
+//! `chatlake schema` of a lake: which columns its files have, and how its folders are named.
+
+use crate::columns::Schemas;
+use crate::error::Result;
+use crate::lake::Lake;
+
+/// What a lake looks like to those who query it.
+#[derive(Clone, Debug)]
+pub struct Shape {
+    /// Where it is, as engines elsewhere name it.
+    pub location: String,
+    /// The columns, with those that it promotes and without those that it leaves out.
+    pub schemas: Schemas,
+    /// Whether messages and reactions have folders by channel type too; none before there is a lake.
+    pub by_channel_type: Option<bool>,
+}
+
+/// Looks at the log of a lake. One that is still to be made has the columns of the schemas.
+pub async fn shape(lake: &Lake) -> Result<Shape> {
+    let identity = lake.identity().await?;
+    if let Some(identity) = &identity {
+        identity.check_format(lake.display_url())?;
+    }
+    Ok(Shape {
+        location: match lake.folder().map(std::path::absolute) {
+            Some(Ok(folder)) => format!("file://{}", folder.display()),
+            _ => lake.display_url().to_owned(),
+        },
+        schemas: Schemas::new(&lake.state().await?.columns().columns)?,
+        by_channel_type: identity.map(|identity| identity.partition_by.len() > 1),
+    })
+}
