@@ -1,6 +1,7 @@
 """Read lakes as the engines of analysts read them, and print how they differ: DuckDB, Polars, PyArrow and Spark.
 
     read_engines.py < JOB
+    read_engines.py --java
 
 JOB is a JSON list of {"lake": FOLDER, "statements": SQL}. Of every lake, `messages` is read by name with each engine, as
 docs/datasets.md tells, and each table that the statements declare in Spark is compared with what DuckDB reads from its
@@ -8,7 +9,8 @@ folder: all rows, all columns, all values. One Spark session serves all lakes, f
 
 Prints {"spark": BOOL, "lakes": [{"engines": {NAME: ROWS}, "tables": {NAME: {"rows": N, "types": {NAME: TYPE},
 "comments": {NAME: TEXT}, "absent": [NAME]}}, "messages": [ROW], "differences": [TEXT]}]}, where absent columns are those
-that no file has. Without Java there is no Spark: "spark" is false and "tables" is empty.
+that no file has. Without Java 17 there is no Spark: "spark" is false and "tables" is empty. --java tells by its exit
+code whether it is there.
 """
 
 import datetime
@@ -17,6 +19,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 
@@ -176,9 +179,22 @@ def read(lake: str, statements: str, spark: Spark | None) -> dict:
     }
 
 
+def has_java() -> bool:
+    home = os.environ.get("JAVA_HOME")
+    try:
+        java = f"{home}/bin/java" if home else "java"
+        told = subprocess.run([java, "-version"], capture_output=True, text=True, check=True).stderr
+    except (OSError, subprocess.CalledProcessError):
+        return False
+    version = re.search(r'version "(\d+)', told)
+    return version is not None and int(version[1]) >= 17
+
+
 def main() -> None:
+    if sys.argv[1:] == ["--java"]:
+        sys.exit(not has_java())
     job = json.load(sys.stdin)
-    spark = Spark() if shutil.which("java") or os.environ.get("JAVA_HOME") else None
+    spark = Spark() if has_java() else None
     try:
         lakes = [read(item["lake"], item["statements"], spark) for item in job]
     finally:
