@@ -88,7 +88,7 @@ fn markdown(schema: &Schema) -> String {
 fn markdown_line(column: &Column, within: Option<(&str, &str)>, text: &mut String) {
     let name = within.map_or_else(|| column.name.clone(), |(name, _)| format!("{name}.{}", column.name));
     let origin: Vec<String> = column.sources.iter().map(|source| from(source, within.map(|(_, path)| path))).collect();
-    let cell = |text: &str| text.trim_end_matches('.').replace('|', "\\|");
+    let cell = |text: &str| text.trim_end_matches('.').replace('|', "\\|").replace('\n', " ");
     text.push_str(&format!(
         "| `{name}` | `{}` | {} | {} | {} | {} |\n",
         column.kind,
@@ -121,7 +121,7 @@ fn from(source: &Source, within: Option<&str>) -> String {
             Context::ExportTaskId => "the export task's `task_id`",
             Context::VanishedAt => "the export task's `created_at`, of a later export",
             Context::Raw => "the whole object",
-            Context::Reject(_) => "the line, by its reader",
+            Context::Reject(_) => "chatlake, as it read the line",
         }
         .to_owned(),
     }

@@ -475,6 +475,8 @@ mod tests {
         let nested = matches!(column.kind, Kind::Struct | Kind::StructList);
         assert_eq!(nested, !column.fields.is_empty(), "{place}: fields belong to structs");
         assert!(!column.sources.is_empty(), "{place}: no source");
+        let counts = matches!(column.kind, Kind::Int64 | Kind::Float64 | Kind::CountMap | Kind::Timestamp);
+        assert_eq!(column.unit.is_some(), counts, "{place}: units belong to numbers and times");
         for field in &column.fields {
             well_described(&place, field);
         }
