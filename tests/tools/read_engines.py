@@ -26,12 +26,15 @@ import tempfile
 import duckdb
 import polars as pl
 import pyarrow as pa
-import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
 
 def folder_of(lake: str, dataset: str) -> str:
     return f"{lake}/{'_quarantine' if dataset == 'quarantine' else dataset}"
+
+
+def files_of(folder: str) -> list[str]:
+    return sorted(glob.glob(f"{folder}/**/*.parquet", recursive=True))
 
 
 def by_duckdb(folder: str) -> pa.Table:
@@ -42,20 +45,16 @@ def by_duckdb(folder: str) -> pa.Table:
 
 
 def by_polars(folder: str) -> pa.Table:
-    files = sorted(glob.glob(f"{folder}/**/*.parquet", recursive=True))
-    scans = [pl.scan_parquet(file, hive_partitioning=True, try_parse_hive_dates=True) for file in files]
+    scans = [pl.scan_parquet(file, hive_partitioning=True) for file in files_of(folder)]
     return pl.concat(scans, how="diagonal_relaxed").collect().to_arrow()
 
 
 def by_pyarrow(folder: str) -> pa.Table:
-    found = pads.dataset(folder, format="parquet", partitioning="hive")
-    schemas = [pq.read_schema(file) for file in found.files]
-    # What the folders say is text to PyArrow; a schema tells it better.
-    days = [(field.name, pa.date32() if field.name.endswith("_date") else field.type)
-            for field in found.partitioning.schema]
-    schema = pa.unify_schemas([*schemas, pa.schema(days)], promote_options="permissive")
-    partitioning = pads.partitioning(pa.schema(days), flavor="hive")
-    return pads.dataset(folder, schema=schema, format="parquet", partitioning=partitioning).to_table()
+    files = files_of(folder)
+    partitions = re.findall(r"(\w+)=", files[0].removeprefix(folder))
+    types = pa.schema({name: pa.date32() if name.endswith("_date") else pa.string() for name in partitions})
+    schema = pa.unify_schemas([pq.read_schema(file) for file in files] + [types], promote_options="permissive")
+    return pq.read_table(folder, schema=schema)
 
 
 class Spark:
@@ -71,11 +70,15 @@ class Spark:
             "spark.driver.host": "127.0.0.1",
             "spark.driver.bindAddress": "127.0.0.1",
             "spark.driver.memory": "768m",
-            "spark.driver.extraJavaOptions": f"-Duser.timezone=UTC -Djava.io.tmpdir={self.folder} -XX:+UseSerialGC",
+            "spark.driver.extraJavaOptions": f"-Duser.timezone=UTC -Djava.io.tmpdir={self.folder} -XX:+UseSerialGC -XX:TieredStopAtLevel=1",
             "spark.local.dir": self.folder,
             "spark.log.level": "ERROR",
             "spark.sql.catalogImplementation": "in-memory",
-            "spark.sql.session.timeZone": "UTC",
+            # Little data and many columns: compiling a plan takes longer than interpreting it.
+            "spark.sql.adaptive.enabled": "false",
+            "spark.sql.codegen.wholeStage": "false",
+            # Instants are the same in every zone; another than the machine's shows that they are instants.
+            "spark.sql.session.timeZone": "Asia/Tokyo",
             "spark.sql.shuffle.partitions": "1",
             "spark.sql.warehouse.dir": f"{self.folder}/warehouse",
         }
@@ -94,7 +97,7 @@ class Spark:
     def declare(self, statements: str, lake: str) -> list[str]:
         """Runs the statements and yields the tables that they made, their days found as the notes before them say."""
         lines = [line for line in statements.splitlines() if not line.startswith("--")]
-        for statement in re.split(r";\s*\n", "\n".join(lines) + "\n"):
+        for statement in "\n".join(lines).split(";"):
             if statement.strip():
                 self.session.sql(statement)
         tables = [table.name for table in self.session.catalog.listTables()]
@@ -114,7 +117,7 @@ class Spark:
 
 
 def plain(value):
-    """The same value from every engine: times as microseconds, days as text, maps as sorted pairs, ids as they are."""
+    """The same value from every engine: times as microseconds, days as text, maps as sorted pairs."""
     if isinstance(value, datetime.datetime):
         if value.tzinfo is None:
             value = value.replace(tzinfo=datetime.timezone.utc)
