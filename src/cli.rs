@@ -215,10 +215,10 @@ pub struct Options {
     #[arg(long, env = "CHATLAKE_EXPORT_USERS", help_heading = "Selection (part of the lake's identity)")]
     pub export_users: bool,
 
-    /// Promoted columns and exclusions: a TOML file with [promote.<dataset>] and [exclude]
+    /// Promoted columns and exclusions: a TOML file with sections `promote.DATASET` and `exclude`
     #[arg(long, value_name = "FILE", env = "CHATLAKE_CONFIG", help_heading = "Files")]
     pub config: Option<PathBuf>,
-    /// Write again what the lake leaves out by its [exclude] and this run's configuration does not
+    /// Write again what earlier runs of this lake left out and this configuration does not
     #[arg(long, help_heading = "Files")]
     pub lift_exclusions: bool,
     /// Partition folders of messages and reactions
