@@ -5,10 +5,12 @@
 //! ```text
 //! sync -> plan -> pipeline: export -> gunzip -> ndjson -> decode -> sort -> write -> lake
 //!         window                                          schema
+//!                                                         content
 //! ```
 
 pub mod columns;
 pub mod config;
+pub mod content;
 pub mod decode;
 pub mod export;
 pub mod gc;

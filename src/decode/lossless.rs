@@ -13,8 +13,12 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 use super::*;
+use crate::content::row_hashes;
 use crate::schema::{Column, Source};
+use crate::sort::hidden::{self, visible};
 use crate::window::{Grid, Window, parse_time};
+use crate::write::parquet_file::{FileOptions, ParquetFile};
+use crate::write::parquet_read::read_old;
 
 /// Values and keys as text.
 #[derive(Default)]
@@ -166,8 +170,8 @@ fn known_names() -> &'static BTreeSet<String> {
 /// What schemas leave out on purpose.
 const IGNORED: [&str; 2] = ["own_reactions", "own_votes"];
 
-/// What is lost of these lines, decoded as one file.
-fn lost(lines: &[Value]) -> Vec<String> {
+/// The batches of these lines, decoded as one file.
+fn decoded(lines: &[Value]) -> Vec<(usize, RecordBatch)> {
     let day = Window::new(parse_time("2026-01-01").unwrap(), parse_time("2026-01-02").unwrap()).unwrap();
     let cells = Grid::default().cells(day);
     let exported_at = parse_time("2026-02-01").unwrap();
@@ -187,9 +191,13 @@ fn lost(lines: &[Value]) -> Vec<String> {
         let line = Line { number: number as u64, offset: 0, length: bytes.len() as u64, bytes };
         decoder.line(line).unwrap();
     }
-    let (batches, _) = decoder.finish().unwrap();
+    decoder.finish().unwrap().0
+}
+
+/// What is lost of them.
+fn lost(lines: &[Value]) -> Vec<String> {
     let mut found = Found::default();
-    for (_, batch) in batches {
+    for (_, batch) in decoded(lines) {
         batch.columns().iter().for_each(|column| found.column(column));
     }
     let mut lost = Vec::new();
@@ -284,5 +292,30 @@ proptest! {
     fn of_no_known_kind(value in anything()) {
         let line = json!({ "kind": "surprise", "payload": value });
         prop_assert_eq!(lost(&[line]), Vec::<String>::new());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    #[test]
+    fn a_row_has_the_content_hash_that_it_has_when_it_is_read_back(
+        entities in prop::collection::vec(entity(json!({"id": "m-1", "cid": "team:a", "created_at": "2026-01-01T10:00:00Z"})), 1..4),
+    ) {
+        let lines: Vec<Value> = entities.iter().flat_map(|entity| envelopes("message", entity)).collect();
+        for (dataset, batch) in decoded(&lines) {
+            let schema = &crate::schema::all()[dataset];
+            let mut file = ParquetFile::create(schema.arrow(), &FileOptions::default()).unwrap();
+            file.write(&visible(&batch)).unwrap();
+            let mut hashes = Vec::new();
+            for old in read_old(file.finish().unwrap().0, &schema.arrow(), 1 << 10).unwrap() {
+                let old = old.unwrap();
+                let read = row_hashes(&schema.columns, old.columns(), old.num_rows());
+                hashes.extend(read.iter().flatten().map(<[u8]>::to_vec));
+            }
+            let wanted = batch.column_by_name(hidden::HASH).unwrap().as_fixed_size_binary();
+            let wanted: Vec<Vec<u8>> = wanted.iter().flatten().map(<[u8]>::to_vec).collect();
+            prop_assert_eq!(hashes, wanted, "{}", schema.dataset);
+        }
     }
 }

@@ -162,7 +162,7 @@ struct At {
 impl Decoder {
     /// A decoder for the lines of `task`, into rows of these schemas.
     pub fn new(schemas: &Schemas, task: Task) -> Self {
-        let tables = schemas.iter().map(|schema| Table::new(schema)).collect();
+        let tables = schemas.iter().map(Table::new).collect();
         Self {
             plan: Arc::new(Plan::new(schemas)),
             exclusions: Arc::clone(schemas.exclusions()),

@@ -9,7 +9,7 @@ use sonic_rs::LazyValue;
 
 use super::column::{ColumnBuilder, offset};
 use super::context::{Given, Surroundings};
-use super::plan::{ColumnPlan, Hashing, ObjectPlan, SlotSet, SourcePlan};
+use super::plan::{ColumnPlan, ObjectPlan, SlotSet, SourcePlan};
 use super::scan::{Scan, elements, lookup};
 use super::value::{self, Time};
 use crate::schema::Kind;
@@ -19,8 +19,6 @@ use crate::schema::Kind;
 pub(super) struct Row {
     /// Path and JSON text of what fits nowhere.
     pub(super) misfits: Vec<(String, String)>,
-    /// What the content hash is taken of.
-    pub(super) content: Vec<u8>,
     pub(super) duplicate_keys: u64,
     path: String,
     text: String,
@@ -29,7 +27,6 @@ pub(super) struct Row {
 impl Row {
     pub(super) fn clear(&mut self) {
         self.misfits.clear();
-        self.content.clear();
         self.duplicate_keys = 0;
         self.path.clear();
     }
@@ -37,17 +34,6 @@ impl Row {
     pub(super) fn misfit(&mut self, key: &str, value: &LazyValue<'_>) {
         let path = if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) };
         self.misfits.push((path, value.as_raw_str().to_owned()));
-    }
-
-    fn hash(&mut self, column: &ColumnPlan, bytes: &[u8]) {
-        let bytes = match column.hash {
-            Hashing::Not => return,
-            Hashing::Whole => bytes,
-            Hashing::WithoutQuery => memchr::memchr(b'?', bytes).map_or(bytes, |at| &bytes[..at]),
-        };
-        self.content.extend_from_slice(&column.name_hash.to_le_bytes());
-        self.content.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
-        self.content.extend_from_slice(bytes);
     }
 }
 
@@ -128,7 +114,6 @@ pub(super) fn fill(
             (Some(SourcePlan::Rest), ColumnBuilder::Text(text)) => {
                 rest_done = true;
                 if filler.write_custom(row) {
-                    row.hash_text(column);
                     text.append_value(&row.text);
                 } else {
                     text.append_null();
@@ -141,7 +126,6 @@ pub(super) fn fill(
                     text.append_null();
                 } else {
                     row.write_misfits();
-                    row.hash_text(column);
                     text.append_value(&row.text);
                 }
             }
@@ -158,12 +142,6 @@ pub(super) fn fill(
 }
 
 impl Row {
-    fn hash_text(&mut self, column: &ColumnPlan) {
-        let text = std::mem::take(&mut self.text);
-        self.hash(column, text.as_bytes());
-        self.text = text;
-    }
-
     fn write_misfits(&mut self) {
         self.text.clear();
         for (path, raw) in &self.misfits {
@@ -227,7 +205,6 @@ impl<'f, 'a> Filler<'f, 'a> {
                 }
                 SourcePlan::Join(..) => {
                     if let (Some(text), ColumnBuilder::Text(builder)) = (text_in(source, self.scan), &mut *builder) {
-                        row.hash(column, text.as_bytes());
                         builder.append_value(&text);
                         self.consumed |= source.slots();
                         return true;
@@ -235,7 +212,6 @@ impl<'f, 'a> Filler<'f, 'a> {
                 }
                 SourcePlan::Context(context) => match (self.around.get(*context), &mut *builder) {
                     (Some(Given::Text(text)), ColumnBuilder::Text(builder)) => {
-                        row.hash(column, text.as_bytes());
                         builder.append_value(text);
                         return true;
                     }
@@ -244,7 +220,6 @@ impl<'f, 'a> Filler<'f, 'a> {
                         return true;
                     }
                     (Some(Given::Time(Time::At(us))), ColumnBuilder::Time(builder)) => {
-                        row.hash(column, &us.to_le_bytes());
                         builder.append_value(us);
                         return true;
                     }
@@ -410,42 +385,31 @@ fn append_value(column: &ColumnPlan, builder: &mut ColumnBuilder, value: &LazyVa
             if text.is_empty() && column.empty_is_null {
                 return Fit::Nothing;
             }
-            row.hash(column, text.as_bytes());
             builder.append_value(&text);
         }
         (Kind::Json, ColumnBuilder::Text(builder)) => {
-            row.hash(column, value.as_raw_str().as_bytes());
             builder.append_value(value.as_raw_str());
         }
         (Kind::Int64, ColumnBuilder::Integer(builder)) => {
             let Some(number) = value::integer(value, column.lenient) else { return Fit::Misfit };
-            row.hash(column, &number.to_le_bytes());
             builder.append_value(number);
         }
         (Kind::Float64, ColumnBuilder::Float(builder)) => {
             let Some(number) = value::float(value, column.lenient) else { return Fit::Misfit };
-            row.hash(column, &number.to_le_bytes());
             builder.append_value(number);
         }
         (Kind::Bool, ColumnBuilder::Boolean(builder)) => {
             let Some(boolean) = value::boolean(value) else { return Fit::Misfit };
-            row.hash(column, &[u8::from(boolean)]);
             builder.append_value(boolean);
         }
         (Kind::Timestamp, ColumnBuilder::Time(builder)) => match value::time(value) {
-            Some(Time::At(us)) => {
-                row.hash(column, &us.to_le_bytes());
-                builder.append_value(us);
-            }
+            Some(Time::At(us)) => builder.append_value(us),
             Some(Time::Never) => return Fit::Nothing,
             None => return Fit::Misfit,
         },
         (Kind::CountMap, ColumnBuilder::CountMap(builder)) => {
             let Some(counts) = counts(value) else { return Fit::Misfit };
-            row.hash(column, &[]);
             for (key, count) in counts {
-                row.hash(column, key.as_bytes());
-                row.hash(column, &count.to_le_bytes());
                 builder.keys().append_value(key);
                 builder.values().append_value(count);
             }
@@ -454,7 +418,6 @@ fn append_value(column: &ColumnPlan, builder: &mut ColumnBuilder, value: &LazyVa
         (Kind::Struct, ColumnBuilder::Struct(builder)) => {
             let Some(nested) = &column.nested else { return Fit::Misfit };
             let Some(scan) = Scan::of(&nested.keys, value.clone()) else { return Fit::Misfit };
-            row.hash(column, &[]);
             fill_nested(nested, &mut builder.columns, &scan, &column.name, row);
             builder.append(true);
         }
@@ -481,9 +444,7 @@ fn append_each(
                 })
                 .collect();
             let Some(texts) = texts else { return false };
-            row.hash(column, &[]);
             for text in texts {
-                row.hash(column, text.as_bytes());
                 builder.values().append_value(text);
             }
             builder.append(true);
@@ -491,7 +452,6 @@ fn append_each(
         }
         ColumnBuilder::StructList { offsets, elements: builder, validity } => {
             let Some(nested) = &column.nested else { return false };
-            row.hash(column, &[]);
             for (index, element) in elements.iter().enumerate() {
                 let place = format!("{}[{index}]", column.name);
                 match Scan::of(&nested.keys, element.clone()) {

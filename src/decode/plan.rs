@@ -1,10 +1,8 @@
 //! Schemas, compiled: keys become slots, and each column knows which slots to look at.
 
-use xxhash_rust::xxh3::xxh3_64;
-
 use super::scan::Keys;
 use crate::columns::Schemas;
-use crate::schema::{self, Context, Hash, Kind, Schema, Source};
+use crate::schema::{self, Context, Kind, Schema, Source};
 
 /// A set of slots of one object.
 pub(super) type SlotSet = u128;
@@ -48,17 +46,7 @@ pub(super) struct ColumnPlan {
     pub(super) empty_is_null: bool,
     pub(super) lenient: bool,
     pub(super) promoted: bool,
-    pub(super) hash: Hashing,
-    pub(super) name_hash: u64,
     pub(super) nested: Option<ObjectPlan>,
-}
-
-/// How a column's values enter the content hash of their row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Hashing {
-    Whole,
-    WithoutQuery,
-    Not,
 }
 
 #[derive(Debug)]
@@ -185,12 +173,6 @@ impl ColumnPlan {
             empty_is_null: column.empty_is_null,
             lenient: column.lenient,
             promoted: column.promoted,
-            hash: match column.hash {
-                None => Hashing::Whole,
-                Some(Hash::Url) => Hashing::WithoutQuery,
-                Some(Hash::Ignore) => Hashing::Not,
-            },
-            name_hash: xxh3_64(column.name.as_bytes()),
             nested,
         }
     }

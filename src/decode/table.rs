@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, FixedSizeBinaryBuilder, RecordBatch, StringBuilder, UInt8Array, UInt32Builder};
+use arrow::array::{ArrayRef, RecordBatch, StringBuilder, UInt8Array, UInt32Builder};
 use arrow::datatypes::{DataType, Field, Schema as ArrowSchema, SchemaRef};
-use xxhash_rust::xxh3::xxh3_128;
 
 use super::column::ColumnBuilder;
 use super::context::Surroundings;
 use super::object::{Row, fill};
 use super::plan::{ObjectPlan, SlotSet};
 use super::scan::Scan;
+use crate::content::row_hashes;
 use crate::schema::Schema;
 
 /// Rows and bytes of JSON at which a batch is full.
@@ -38,23 +38,23 @@ pub(super) struct Place {
 
 #[derive(Debug)]
 pub(super) struct Table {
-    schema: SchemaRef,
+    schema: Arc<Schema>,
+    arrow: SchemaRef,
     columns: Vec<ColumnBuilder>,
     cells: UInt32Builder,
     partitions: StringBuilder,
-    hashes: FixedSizeBinaryBuilder,
     rows: usize,
     bytes: usize,
 }
 
 impl Table {
-    pub(super) fn new(schema: &Schema) -> Self {
+    pub(super) fn new(schema: &Arc<Schema>) -> Self {
         Self {
-            schema: hidden_schema(schema),
+            schema: Arc::clone(schema),
+            arrow: hidden_schema(schema),
             columns: schema.columns.iter().map(ColumnBuilder::new).collect(),
             cells: UInt32Builder::new(),
             partitions: StringBuilder::new(),
-            hashes: FixedSizeBinaryBuilder::new(16),
             rows: 0,
             bytes: 0,
         }
@@ -74,8 +74,6 @@ impl Table {
         fill(plan, &mut self.columns, scan, around, consumed, row);
         self.cells.append_value(place.cell);
         self.partitions.append_value(&place.partition);
-        let hash = xxh3_128(&row.content).to_be_bytes();
-        self.hashes.append_value(hash).expect("the hash has 16 bytes");
         self.rows += 1;
         self.bytes += bytes;
     }
@@ -88,17 +86,18 @@ impl Table {
         if self.rows == 0 {
             return None;
         }
+        let columns: Vec<ArrayRef> = self.columns.iter_mut().map(ColumnBuilder::finish).collect();
         let mut arrays: Vec<ArrayRef> = vec![
             Arc::new(self.cells.finish()),
             Arc::new(self.partitions.finish()),
             Arc::new(UInt8Array::from(vec![0; self.rows])),
-            Arc::new(self.hashes.finish()),
+            Arc::new(row_hashes(&self.schema.columns, &columns, self.rows)),
         ];
-        arrays.extend(self.columns.iter_mut().map(ColumnBuilder::finish));
+        arrays.extend(columns);
         self.rows = 0;
         self.bytes = 0;
         Some(
-            RecordBatch::try_new(Arc::clone(&self.schema), arrays)
+            RecordBatch::try_new(Arc::clone(&self.arrow), arrays)
                 .expect("columns are made from the schema of the batch"),
         )
     }

@@ -6,13 +6,14 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, FixedSizeBinaryArray, RecordBatch, StringArray, UInt8Array, UInt32Array};
+use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray, UInt8Array, UInt32Array};
 use futures::TryStreamExt;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::columns::Schemas;
+use crate::content::row_hashes;
 use crate::decode::hidden_schema;
 use crate::error::{Error, Kind, Result};
 use crate::lake::{self, DataFile, Lake, State};
@@ -161,12 +162,11 @@ fn hide(
     partition: &str,
 ) -> Result<RecordBatch, arrow::error::ArrowError> {
     let rows = batch.num_rows();
-    let hashes = FixedSizeBinaryArray::try_from_iter(std::iter::repeat_n([0u8; 16], rows))?;
     let mut columns: Vec<ArrayRef> = vec![
         Arc::new(UInt32Array::from(vec![cell; rows])),
         Arc::new(StringArray::from_iter_values(std::iter::repeat_n(partition, rows))),
         Arc::new(UInt8Array::from(vec![1; rows])),
-        Arc::new(hashes),
+        Arc::new(row_hashes(&schema.columns, batch.columns(), rows)),
     ];
     columns.extend(batch.columns().iter().cloned());
     RecordBatch::try_new(hidden_schema(schema), columns)
