@@ -12,12 +12,13 @@ use super::plan::{ObjectPlan, SlotSet};
 use super::scan::Scan;
 use crate::content::row_hashes;
 use crate::schema::Schema;
+use crate::sort::hidden::NEW;
 
 /// Rows and bytes of JSON at which a batch is full.
 const BATCH_ROWS: usize = 4096;
 const BATCH_BYTES: usize = 2 << 20;
 
-/// What each batch carries in front of its dataset's columns: the cell, the partition folder, the rank (0 for rows of
+/// What each batch carries in front of its dataset's columns: the cell, the partition folder, the rank (of rows of
 /// this export) and the hash of the row's content.
 pub const HIDDEN_COLUMNS: [&str; 4] = ["__cell", "__partition", "__rank", "__hash"];
 
@@ -90,7 +91,7 @@ impl Table {
         let mut arrays: Vec<ArrayRef> = vec![
             Arc::new(self.cells.finish()),
             Arc::new(self.partitions.finish()),
-            Arc::new(UInt8Array::from(vec![0; self.rows])),
+            Arc::new(UInt8Array::from(vec![NEW; self.rows])),
             Arc::new(row_hashes(&self.schema.columns, &columns, self.rows)),
         ];
         arrays.extend(columns);

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::layout::{self, Key};
+use super::revisit::Revisit;
 use crate::columns::Columns;
 use crate::error::{Error, Kind, Result};
 use crate::window::Window;
@@ -102,6 +103,9 @@ pub struct CellRecord {
     pub bytes_downloaded: u64,
     /// An order-free hash of the rows, by dataset: 128 bits in hexadecimal.
     pub content: BTreeMap<String, String>,
+    /// The latest revisits of the cell and of those that it replaced, with what each of them found.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub revisits: Vec<Revisit>,
 }
 
 /// The lists of a [`CellRecord`], which grow with the number of channels.
@@ -189,6 +193,11 @@ impl Cover {
     /// What Stream held then is in the cell for every channel.
     pub fn complete_at(&self) -> Timestamp {
         self.as_of.unwrap_or(self.exported_at)
+    }
+
+    /// What this export found, if it was one of a cell that had been exported before.
+    pub fn revisit(&self) -> Option<&Revisit> {
+        self.record.revisits.last().filter(|revisit| revisit.exported_at == self.exported_at)
     }
 }
 
@@ -287,6 +296,20 @@ impl Entry {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::lake::{Ages, Changes};
+
+    fn revisit() -> Revisit {
+        let window = Window::day_of("2026-01-01T00:00:00Z".parse().unwrap());
+        let mut ages = Ages::default();
+        ages.count(jiff::SignedDuration::from_hours(30));
+        Revisit {
+            window,
+            exported_at: window.until,
+            previous_exported_at: window.since,
+            messages: Changes { inserted: 13, edited: 14, vanished: 15, incomparable: 16, ages },
+            reactions: Changes::default(),
+        }
+    }
 
     fn entry() -> Entry {
         let window = Window::day_of("2026-01-01T00:00:00Z".parse().unwrap());
@@ -309,6 +332,7 @@ mod tests {
                         channels_asked: 2,
                         lists: Lists { missing_channels: vec!["messaging:gone".into()], ..Lists::default() },
                         rows: [("messages".to_owned(), 5)].into(),
+                        revisits: vec![revisit()],
                         ..CellRecord::default()
                     },
                 }),
@@ -356,6 +380,7 @@ mod tests {
             vanished: 11,
             bytes_downloaded: 12,
             content: [("messages".to_owned(), "f".to_owned())].into(),
+            revisits: vec![revisit()],
         };
         let text = serde_json::to_string(&record).unwrap();
         assert_eq!(serde_json::from_str::<CellRecord>(&text).unwrap(), record);

@@ -8,7 +8,8 @@ use super::Pipeline;
 use super::exports::Requests;
 use crate::decode::Tally;
 use crate::error::Result;
-use crate::lake::{CellRecord, Cover, DataFile, Exception, Lists, State};
+use crate::lake::revisit::remember;
+use crate::lake::{CellRecord, Cover, DataFile, Exception, Lists, Revisit, State};
 use crate::plan::Span;
 use crate::schema::DATASETS;
 use crate::sort::collector::belongs_to_cells;
@@ -45,6 +46,9 @@ impl Pipeline<'_> {
             if keep_files {
                 unchanged.push(*window);
             }
+            let is_revisit = span.replaces && span.only.is_none() && !written.damaged.contains(window);
+            let found = is_revisit.then(|| revisit(state, *window, exported_at, &contents)).flatten();
+            let before = state.covers_in(*window).flat_map(|covered| &covered.cover.record.revisits);
             // What is counted by line is known for the span: it stands with its first cell, so that sums are right.
             let first = index == 0;
             let count = |number: u64| if first { number } else { 0 };
@@ -76,6 +80,7 @@ impl Pipeline<'_> {
                     .iter()
                     .map(|(name, content)| ((*name).to_owned(), format!("{:032x}", content.hash)))
                     .collect(),
+                revisits: remember(before.cloned().chain(found)),
             };
             let mut cover =
                 Cover { window: *window, exported_at, as_of: None, run_id: self.run_id, keep_files, record };
@@ -115,6 +120,19 @@ fn fill(cover: &mut Cover, before: &Cover, lists: Lists) {
     record.bytes_downloaded += before.record.bytes_downloaded;
     // The hash of all rows is not known: the next revisit compares with nothing and writes the cell anew.
     record.content.clear();
+}
+
+/// What exporting a cell again found; none if it was not exported before.
+fn revisit(
+    state: &State,
+    window: Window,
+    exported_at: Timestamp,
+    contents: &BTreeMap<&str, Content>,
+) -> Option<Revisit> {
+    let changes = |dataset: &str| contents.get(dataset).map(|content| content.changes).unwrap_or_default();
+    let previous_exported_at = state.covers_in(window).map(|covered| covered.cover.complete_at()).min()?;
+    let (messages, reactions) = (changes("messages"), changes("reactions"));
+    Some(Revisit { window, exported_at, previous_exported_at, messages, reactions })
 }
 
 /// Whether a cell holds what it held before, in as few files.

@@ -20,7 +20,7 @@ pub use self::exports::{Counts, Requests};
 use self::exports::{Exports, MARGIN};
 use crate::columns::Schemas;
 use crate::cpu::Cpu;
-use crate::decode::Tally;
+use crate::decode::{Tally, hidden_schema};
 use crate::error::{Error, Kind, Result};
 use crate::export::Client;
 use crate::journal::{Begun, Journal, Record, SpanRecord, adoptable};
@@ -29,8 +29,10 @@ use crate::plan::Span;
 use crate::progress::Progress;
 use crate::schema::DATASETS;
 use crate::settings::Settings;
-use crate::sort::collector::Collector;
+use crate::sort::RowRef;
+use crate::sort::collector::{Collector, belongs_to_cells};
 use crate::window::Window;
+use crate::write::comparison::{Comparison, Times};
 use crate::write::old_files::OldFiles;
 use crate::write::{Vanishing, Writer, Written};
 
@@ -113,7 +115,10 @@ impl Pipeline<'_> {
             carried: carried_channels(span, held, &requests),
             cut_reactions: tally.cut_reactions.clone(),
         };
-        let written = self.write(&span.cells, collector, old, vanishing).await?;
+        let before = state.covers_in(window).map(|covered| (covered.cover.window, covered.cover.complete_at()));
+        let is_revisit = span.replaces && span.only.is_none();
+        let times = is_revisit.then(|| Arc::new(Times { before: before.collect(), now: exported_at }));
+        let written = self.write(&span.cells, collector, old, vanishing, times).await?;
         let (covers, add, unchanged) = self.covers(state, span, exported_at, &requests, &tally, written).await?;
         let mode = if span.replaces { Mode::Replace { read_at } } else { Mode::Extend };
         let proposal = Proposal { commit_id: Uuid::now_v7(), mode, covers, add, origin };
@@ -195,13 +200,14 @@ impl Pipeline<'_> {
         Ok(())
     }
 
-    /// Sorts and stages the rows of all datasets.
+    /// Sorts and stages the rows of all datasets. With `times`, those of cells are compared with the old ones.
     async fn write(
         &self,
         cells: &[Window],
         collector: Arc<Collector>,
         old: OldFiles,
         vanishing: Vanishing,
+        times: Option<Arc<Times>>,
     ) -> Result<Written> {
         self.progress.writing();
         let writer = Writer {
@@ -218,9 +224,20 @@ impl Pipeline<'_> {
         let (collector_of_old, cells, schemas) = (Arc::clone(&collector), cells.to_vec(), self.schemas.clone());
         self.cpu.run(move || old.push_into(&schemas, &collector_of_old, &cells)).await?;
         for dataset in 0..DATASETS.len() {
-            let collector = Arc::clone(&collector);
-            let Some(rows) = self.cpu.run(move || collector.take(dataset)).await? else { continue };
-            if let Err(error) = writer.write(dataset, rows, &mut written).await {
+            let comparison = match &times {
+                Some(times) if belongs_to_cells(dataset) => {
+                    Some(Comparison::new(&hidden_schema(self.schemas.get(dataset)), Arc::clone(times))?)
+                }
+                _ => None,
+            };
+            let (collector, pairs) = (Arc::clone(&collector), comparison.clone());
+            let compare = move |winner: RowRef<'_>, loser: RowRef<'_>| {
+                if let Some(pairs) = &pairs {
+                    pairs.pair(winner, loser);
+                }
+            };
+            let Some(rows) = self.cpu.run(move || collector.take_with(dataset, compare)).await? else { continue };
+            if let Err(error) = writer.write(dataset, rows, comparison, &mut written).await {
                 self.discard(written.files.iter().map(|(_, file)| file)).await;
                 return Err(error);
             }

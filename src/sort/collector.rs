@@ -10,7 +10,7 @@ use crate::decode::hidden_schema;
 use crate::error::Result;
 use crate::schema::{self, DATASETS, PartitionBy, Schema};
 use crate::sort::hidden::{self, sort_spec};
-use crate::sort::{SortError, SortKey, SortSpec, SortedBatches, Sorter};
+use crate::sort::{RowRef, SortError, SortKey, SortSpec, SortedBatches, Sorter};
 
 /// Parts of the budget by dataset, in the order of [`DATASETS`]: most rows are messages.
 const SHARES: [usize; DATASETS.len()] = [40, 16, 4, 8, 16, 4, 4, 8];
@@ -52,8 +52,17 @@ impl Collector {
 
     /// The rows of a dataset in order; none if there are none. Can be taken once.
     pub fn take(&self, dataset: usize) -> Result<Option<SortedBatches>> {
+        self.take_with(dataset, |_, _| {})
+    }
+
+    /// The same; `on_duplicate(winner, loser)` sees every row that is dropped for another.
+    pub fn take_with(
+        &self,
+        dataset: usize,
+        on_duplicate: impl FnMut(RowRef<'_>, RowRef<'_>) + Send + 'static,
+    ) -> Result<Option<SortedBatches>> {
         let sorter = self.sorters[dataset].lock().unwrap_or_else(PoisonError::into_inner).take();
-        Ok(sorter.map(Sorter::finish).transpose()?)
+        Ok(sorter.map(|sorter| sorter.finish_with(on_duplicate)).transpose()?)
     }
 }
 

@@ -11,8 +11,14 @@ pub const PREFIX: &str = "__";
 pub const CELL: &str = "__cell";
 /// The row's partition as it stands in the path, `Utf8` or a dictionary of it.
 pub const PARTITION: &str = "__partition";
-/// Where the row is from, `UInt8`: 0 the new export, 1 an old file that is being replaced. The lower wins.
+/// Where the row is from, `UInt8`: one of the three that follow. The lower wins.
 pub const RANK: &str = "__rank";
+/// A row of the new export.
+pub const NEW: u8 = 0;
+/// A row of an old file that is being replaced.
+pub const OLD: u8 = 1;
+/// The same, of a file with other columns: if its hash is another, it need not have been edited.
+pub const OLD_UNDER_OTHER_SCHEMA: u8 = 2;
 /// Hash of the row's content, `FixedSizeBinary(16)`: makes the order total.
 pub const HASH: &str = "__hash";
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::comparison::Comparison;
 use super::file_cutter::{FileCutter, Piece};
 use super::parquet_file::{FileOptions, FileSummary, ParquetFile};
 use super::vanishing::Vanishing;
@@ -42,9 +43,9 @@ pub(super) struct Encoder {
     options: FileOptions,
     pieces: FileCutter<SortedBatches>,
     vanishing: Arc<Vanishing>,
+    comparison: Option<Comparison>,
     open: Option<Open>,
-    /// What each cell holds, as far as it was written.
-    pub(super) contents: BTreeMap<u32, Content>,
+    contents: BTreeMap<u32, Content>,
 }
 
 impl Encoder {
@@ -54,9 +55,20 @@ impl Encoder {
         rows: SortedBatches,
         options: &FileOptions,
         vanishing: Arc<Vanishing>,
+        comparison: Option<Comparison>,
     ) -> Self {
         let options = file_options(&schema, options);
-        Self { schema, options, pieces: FileCutter::new(rows), vanishing, open: None, contents: BTreeMap::new() }
+        let pieces = FileCutter::new(rows);
+        Self { schema, options, pieces, vanishing, comparison, open: None, contents: BTreeMap::new() }
+    }
+
+    /// What each cell holds, when all is done.
+    pub(super) fn contents(self) -> BTreeMap<u32, Content> {
+        let mut contents = self.contents;
+        for (cell, content) in &mut contents {
+            content.changes = self.comparison.as_ref().map(|comparison| comparison.changes(*cell)).unwrap_or_default();
+        }
+        contents
     }
 
     /// Encodes until there is something to do; nothing when all is done.
@@ -77,7 +89,7 @@ impl Encoder {
     fn encode(&mut self, piece: Piece, outputs: &mut Vec<Output>) -> Result<()> {
         let Piece { cell, partition, batch } = piece;
         let content = self.contents.entry(cell).or_default();
-        let batch = self.vanishing.settle(batch, content)?;
+        let batch = self.vanishing.settle(batch, content, self.comparison.as_ref())?;
         if batch.num_rows() == 0 {
             return Ok(());
         }

@@ -1,5 +1,6 @@
 //! Sorted rows into staged files: one file for each cell, dataset and partition, rolled at the target size.
 
+pub mod comparison;
 pub mod file_cutter;
 pub mod old_files;
 pub mod parquet_file;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use self::comparison::Comparison;
 use self::encoder::{Encoder, Output};
 use self::parquet_file::{FileOptions, FileSummary};
 pub use self::vanishing::Vanishing;
@@ -22,7 +24,7 @@ use crate::columns::Schemas;
 use crate::cpu::Cpu;
 use crate::decode::NO_CELL;
 use crate::error::{Error, Kind, Result};
-use crate::lake::{DataFile, Lake, StagedWriter};
+use crate::lake::{Changes, DataFile, Lake, StagedWriter};
 use crate::schema::{self, Filter, Schema};
 use crate::sort::SortedBatches;
 use crate::window::Window;
@@ -69,6 +71,8 @@ pub struct Content {
     pub hash: u128,
     /// Rows that were not delivered any more for the first time.
     pub vanished: u64,
+    /// How they differ from those that they replace, in a cell that is exported again.
+    pub changes: Changes,
 }
 
 /// The file being uploaded.
@@ -81,9 +85,17 @@ struct Open {
 
 impl Writer {
     /// Writes all rows of the dataset at this place in [`schema::DATASETS`]. What is encoded is on its way while more is encoded.
-    pub async fn write(&self, dataset: usize, rows: SortedBatches, written: &mut Written) -> Result<()> {
-        let mut encoder =
-            Encoder::new(Arc::clone(self.schemas.get(dataset)), rows, &self.options, Arc::clone(&self.vanishing));
+    ///
+    /// `comparison` has seen, or sees meanwhile, the rows that were dropped for others.
+    pub async fn write(
+        &self,
+        dataset: usize,
+        rows: SortedBatches,
+        comparison: Option<Comparison>,
+        written: &mut Written,
+    ) -> Result<()> {
+        let schema = Arc::clone(self.schemas.get(dataset));
+        let mut encoder = Encoder::new(schema, rows, &self.options, Arc::clone(&self.vanishing), comparison);
         let mut open: Option<Open> = None;
         loop {
             let (next, outputs) = self.cpu.run(move || encoder.step()).await?;
@@ -106,7 +118,7 @@ impl Writer {
             }
         }
         let name = schema::DATASETS[dataset];
-        written.contents.extend(encoder.contents.into_iter().map(|(cell, content)| ((cell, name), content)));
+        written.contents.extend(encoder.contents().into_iter().map(|(cell, content)| ((cell, name), content)));
         Ok(())
     }
 

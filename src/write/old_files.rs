@@ -19,6 +19,7 @@ use crate::error::{Error, Kind, Result};
 use crate::lake::{self, DataFile, Lake, State};
 use crate::schema::{self, DATASETS};
 use crate::sort::collector::Collector;
+use crate::sort::hidden;
 use crate::window::Window;
 use crate::write::file_slice::FileSlice;
 use crate::write::parquet_read::{ReadError, read_old};
@@ -114,9 +115,10 @@ impl OldFiles {
                 )
                 .hint("replace it with the newer chatlake that wrote it: nothing is dropped silently"));
             }
+            let rank = if rows.has_other_columns() { hidden::OLD_UNDER_OTHER_SCHEMA } else { hidden::OLD };
             for batch in rows {
                 let kept = schemas.exclusions().clean(schema, &batch?);
-                let hidden = kept.and_then(|batch| hide(&batch, schema, cell, &file.partition));
+                let hidden = kept.and_then(|batch| hide(&batch, schema, cell, &file.partition, rank));
                 collector.push(dataset, hidden.map_err(|error| wrong("cannot be read").because(error))?)?;
             }
         }
@@ -160,12 +162,13 @@ fn hide(
     schema: &schema::Schema,
     cell: u32,
     partition: &str,
+    rank: u8,
 ) -> Result<RecordBatch, arrow::error::ArrowError> {
     let rows = batch.num_rows();
     let mut columns: Vec<ArrayRef> = vec![
         Arc::new(UInt32Array::from(vec![cell; rows])),
         Arc::new(StringArray::from_iter_values(std::iter::repeat_n(partition, rows))),
-        Arc::new(UInt8Array::from(vec![1; rows])),
+        Arc::new(UInt8Array::from(vec![rank; rows])),
         Arc::new(row_hashes(&schema.columns, batch.columns(), rows)),
     ];
     columns.extend(batch.columns().iter().cloned());

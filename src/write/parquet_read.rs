@@ -60,6 +60,7 @@ pub struct OldRows {
     reader: Option<ParquetRecordBatchReader>,
     wanted: SchemaRef,
     dropped: Vec<String>,
+    has_other_columns: bool,
 }
 
 /// Opens a data file ([`std::fs::File`] or [`bytes::Bytes`]) and checks that it fits `wanted`, which has no hidden columns.
@@ -74,13 +75,20 @@ pub fn read_old(
     let batch_rows = batch_rows(builder.metadata(), batch_bytes);
     let mut dropped = Vec::new();
     check_fields(builder.schema().fields(), wanted.fields(), "", &mut dropped)?;
-    Ok(OldRows { reader: Some(builder.with_batch_size(batch_rows).build()?), wanted: wanted.clone(), dropped })
+    let has_other_columns = !are_same(builder.schema().fields(), wanted.fields());
+    let reader = Some(builder.with_batch_size(batch_rows).build()?);
+    Ok(OldRows { reader, wanted: wanted.clone(), dropped, has_other_columns })
 }
 
 impl OldRows {
     /// Columns of the file that the schema does not know, nested ones with their path: their values are not in the batches.
     pub fn dropped(&self) -> &[String] {
         &self.dropped
+    }
+
+    /// Whether the file was written under another schema: what is a column now may be in `custom` there.
+    pub fn has_other_columns(&self) -> bool {
+        self.has_other_columns
     }
 }
 
@@ -134,6 +142,13 @@ fn check(found: &DataType, wanted: &DataType, path: &str, dropped: &mut Vec<Stri
         _ if found == wanted || is_wider(found, wanted) => Ok(()),
         _ => Err(ReadError::Type { column: path.to_owned(), found: found.clone(), wanted: wanted.clone() }),
     }
+}
+
+fn are_same(found: &Fields, wanted: &Fields) -> bool {
+    let is_there = |field: &FieldRef| {
+        found.find(field.name()).is_some_and(|(_, old)| old.data_type().equals_datatype(field.data_type()))
+    };
+    found.len() == wanted.len() && wanted.iter().all(is_there)
 }
 
 fn join(path: &str, field: &FieldRef) -> String {
@@ -283,7 +298,7 @@ mod tests {
         let batch = old(1_000);
         let bytes = file(&batch);
         let rows = read_old(bytes.clone(), &batch.schema(), 4_000).unwrap();
-        assert!(rows.dropped().is_empty());
+        assert!(rows.dropped().is_empty() && !rows.has_other_columns());
         let batches: Vec<_> = rows.map(Result::unwrap).collect();
         assert!(batches.len() > 1);
         assert_eq!(arrow::compute::concat_batches(&batch.schema(), &batches).unwrap(), batch);
@@ -295,6 +310,7 @@ mod tests {
     fn an_older_file_takes_the_shape_of_the_schema_at_every_depth() {
         let mut rows = read_old(file(&old(10)), &wanted(), 1 << 20).unwrap();
         assert_eq!(rows.dropped(), ["parts[].gone", "later_dropped"]);
+        assert!(rows.has_other_columns());
         let batch = rows.next().unwrap().unwrap();
         assert!(rows.next().is_none());
         assert_eq!(batch.schema(), wanted());

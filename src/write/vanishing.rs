@@ -9,6 +9,7 @@ use arrow::datatypes::{TimestampMicrosecondType, UInt8Type};
 use jiff::Timestamp;
 
 use super::Content;
+use super::comparison::Comparison;
 use crate::decode::message_key;
 use crate::error::{Error, Kind, Result};
 use crate::sort::hidden;
@@ -27,23 +28,31 @@ pub struct Vanishing {
 }
 
 impl Vanishing {
-    /// Adds new rows to the content hash, and decides what becomes of old ones that no new row replaced.
-    pub(super) fn settle(&self, batch: RecordBatch, content: &mut Content) -> Result<RecordBatch> {
+    /// Adds new rows to the content hash, and decides what becomes of old ones that no new row replaced. `comparison` counts both.
+    pub(super) fn settle(
+        &self,
+        batch: RecordBatch,
+        content: &mut Content,
+        comparison: Option<&Comparison>,
+    ) -> Result<RecordBatch> {
         let wrong = |what: &str| Error::new(Kind::Internal, format!("a batch without {what}"));
         let ranks = batch.column_by_name(hidden::RANK).ok_or_else(|| wrong("ranks"))?.as_primitive::<UInt8Type>();
         let hashes = batch.column_by_name(hidden::HASH).ok_or_else(|| wrong("hashes"))?.as_fixed_size_binary();
         let mut any_old = false;
         for (row, rank) in ranks.values().iter().enumerate() {
-            if *rank == 0 {
+            if *rank == hidden::NEW {
                 let hash = hashes.value(row).try_into().map_err(|_| wrong("hashes of 16 bytes"))?;
                 content.hash = content.hash.wrapping_add(u128::from_be_bytes(hash));
             } else {
                 any_old = true;
             }
         }
+        let is_missed = |row| ranks.value(row) != hidden::NEW && self.is_missed(&batch, row);
+        let missed: Vec<bool> = if any_old { (0..batch.num_rows()).map(is_missed).collect() } else { Vec::new() };
+        if let Some(comparison) = comparison {
+            comparison.settled(&batch, &missed);
+        }
         let Some(index) = batch.schema().index_of("_vanished_at").ok().filter(|_| any_old) else { return Ok(batch) };
-        let missed: Vec<bool> =
-            (0..batch.num_rows()).map(|row| ranks.value(row) > 0 && self.is_missed(&batch, row)).collect();
         if self.removes {
             content.vanished += missed.iter().filter(|missed| **missed).count() as u64;
             let kept: BooleanArray = missed.iter().map(|missed| Some(!missed)).collect();
