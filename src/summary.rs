@@ -7,6 +7,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
 
+use crate::lake::{Changes, Revisit};
+
 /// How a run ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -62,6 +64,29 @@ pub struct DatasetSummary {
     pub bytes: u64,
 }
 
+/// What a run found in cells that it exported again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct RevisitSummary {
+    /// Cells.
+    pub cells: u64,
+    /// Those of them in which anything had changed.
+    pub differed: u64,
+    /// What had become of messages.
+    pub messages: Changes,
+    /// What had become of reactions.
+    pub reactions: Changes,
+}
+
+impl RevisitSummary {
+    /// Adds what one of them showed.
+    pub fn add(&mut self, found: &Revisit) {
+        self.cells += 1;
+        self.differed += u64::from(found.differed());
+        self.messages.add(&found.messages);
+        self.reactions.add(&found.reactions);
+    }
+}
+
 /// Export tasks of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct TaskSummary {
@@ -96,6 +121,8 @@ pub struct Summary {
     pub out_of_window: u64,
     /// Rows that are not delivered any more.
     pub vanished: u64,
+    /// What exporting cells again has found.
+    pub revisited: RevisitSummary,
     /// Values that did not fit their column, kept in `_rescued`.
     pub rescued: u64,
     /// Keys that came twice in one object; the last one counts.
@@ -163,6 +190,13 @@ impl Summary {
             if counts(status) > 0 {
                 let _ = writeln!(text, "  {} cells {word}", counts(status));
             }
+        }
+        if self.revisited.cells > 0 {
+            let RevisitSummary { cells, differed, messages, reactions } = self.revisited;
+            let _ = writeln!(
+                text,
+                "  {cells} cells exported again, {differed} differed: messages {messages}; reactions {reactions}"
+            );
         }
         let unclassified: u64 = self.unclassified.values().sum();
         for (number, word) in [

@@ -12,7 +12,7 @@ use crate::cpu::Cpu;
 use crate::error::{Error, Kind, Result};
 use crate::export::{Client, Endpoint};
 use crate::journal::{self, Begun, Journal};
-use crate::lake::{Covered, DataFile, Lake, Outcome, State};
+use crate::lake::{Covered, DataFile, Lake, Outcome, Revisit, State};
 use crate::pipeline::{Counts, Exported, Pipeline};
 use crate::plan::Span;
 use crate::progress::Progress;
@@ -425,6 +425,11 @@ impl<'a> Run<'a> {
             summary.cells.push(cell(&cover.window, status, &cover.record.rows));
             if status != CellStatus::Superseded {
                 summary.vanished += cover.record.vanished;
+                if let Some(found) = cover.revisit() {
+                    let Revisit { window, messages, reactions, .. } = found;
+                    tracing::info!(%window, %messages, %reactions, "exported again");
+                    summary.revisited.add(found);
+                }
             }
         }
         let (tally, requests) = (&exported.tally, &exported.requests);

@@ -5,6 +5,7 @@
 
 pub mod against_stream;
 pub mod files;
+pub mod lateness;
 pub mod shape;
 pub mod status;
 pub mod verify;

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::lateness::{self, RevisitsOfAge};
 use super::{Object, objects};
 use crate::columns::Columns;
 use crate::error::Result;
@@ -57,6 +58,8 @@ pub struct Status {
     pub unclassified: u64,
     /// Messages outside of what was asked for.
     pub out_of_window: u64,
+    /// What was found when days were exported again.
+    pub revisits: Vec<RevisitsOfAge>,
 }
 
 /// A cell that lacks channels.
@@ -161,6 +164,7 @@ fn of(state: &State, identity: Identity, lake: &str, begun: &[Begun], records: &
         rejected: records_of(|record| record.rejected),
         unclassified: records_of(|record| record.unclassified),
         out_of_window: records_of(|record| record.out_of_window),
+        revisits: lateness::of(state),
     }
 }
 
@@ -264,6 +268,9 @@ impl Status {
             if number > 0 {
                 line(name, &format!("{number} {meaning}"));
             }
+        }
+        for (number, value) in lateness::lines(&self.revisits).iter().enumerate() {
+            line(if number == 0 { "revisits" } else { "" }, value);
         }
         if !self.datasets.is_empty() {
             let _ = writeln!(text, "  {:<12} {:>12} {:>8} {:>12}", "dataset", "rows", "files", "size");

@@ -44,6 +44,8 @@ fn summary_keys() {
         keys(&summary["cells"][0]),
         keys(&summary["datasets"]["messages"]),
         keys(&summary["export_tasks"]),
+        keys(&summary["revisited"]),
+        keys(&summary["revisited"]["messages"]),
     ];
     assert_snapshot!("summary_keys", lines.join("\n"));
 }

@@ -16,6 +16,7 @@ mod gc;
 mod inside;
 mod inspect;
 mod kill;
+mod lateness;
 mod ledger;
 mod load;
 mod lost_answers;
