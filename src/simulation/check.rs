@@ -16,7 +16,8 @@ use tokio::sync::Notify;
 
 use crate::export::ExportTask;
 use crate::journal::{Record, SpanRecord};
-use crate::lake::{DataFile, Key, Lake, State};
+use crate::lake::revisit::REMEMBERED;
+use crate::lake::{DataFile, Key, Lake, Revisit, State};
 use crate::window::Window;
 
 /// A message as a reader of files sees it.
@@ -128,7 +129,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Coverage never shrinks, and no instant goes back to an older export.
+    /// Coverage never shrinks, no instant goes back to an older export, and what revisits have found is not forgotten.
     fn check_coverage(&self, before: &State, now: &State) -> Result<(), String> {
         if now.frontier() < before.frontier() {
             return Err(format!("the frontier went back from {:?} to {:?}", before.frontier(), now.frontier()));
@@ -143,6 +144,14 @@ impl Reader {
                     "`{window}` was exported at {} and is now as of {}",
                     old.cover.exported_at, older.cover.exported_at
                 ));
+            }
+        }
+        for old in before.covers() {
+            let window = old.cover.window;
+            let now: Vec<&Revisit> = now.covers_in(window).flat_map(|new| &new.cover.record.revisits).collect();
+            let forgotten = old.cover.record.revisits.iter().find(|revisit| !now.contains(revisit));
+            if now.len() < REMEMBERED && forgotten.is_some() {
+                return Err(format!("`{window}` remembers nothing of {forgotten:?}"));
             }
         }
         Ok(())
@@ -258,6 +267,12 @@ impl Reader {
         }
         if let Some(row) = vanished.iter().find(|row| !hard_deleted.contains(&row.id)) {
             return Err(format!("message {} is marked as vanished and was never deleted", row.id));
+        }
+        // Nothing comes back here, so a row vanishes once.
+        let revisits = state.covers_in(range).flat_map(|covered| &covered.cover.record.revisits);
+        let counted: u64 = revisits.map(|revisit| revisit.messages.vanished).sum();
+        if counted != vanished.len() as u64 {
+            return Err(format!("revisits have missed {counted} messages, and {} are marked", vanished.len()));
         }
         if let Some(lost) = self.seen.lock().unwrap().committed.iter().find(|id| !there.contains(*id)) {
             return Err(format!("message {lost} was committed once and is gone"));
