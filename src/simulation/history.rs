@@ -373,7 +373,7 @@ impl Stage {
         }
         self.reader.look("healing").await;
         let hard_deleted = self.hard_deleted.lock().unwrap().clone();
-        self.reader.check_end(range, &self.service.truth(), &hard_deleted).await?;
+        self.reader.check_end(range, &self.service.truth(), &hard_deleted, self.tasks_fail).await?;
         if self.tasks_fail { Ok(()) } else { self.reader.check_paid_once() }
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use chatlake::crash::VARIABLE;
-use chatlake::lake::{CellRecord, Cover, Mode, Proposal};
+use chatlake::lake::{CellRecord, Changes, Cover, Mode, Proposal};
 use chatlake::window::Window;
 use object_store::ObjectStoreExt;
 use simulator::switches::Switches;
@@ -39,6 +39,8 @@ struct Matrix {
     until: &'static str,
     /// How often a step is tried at most, on each side.
     most: usize,
+    /// What revisits have found in all, by the log of a run that did not die.
+    found: Vec<[u64; 3]>,
 }
 
 impl Matrix {
@@ -49,7 +51,7 @@ impl Matrix {
         arguments.extend(more);
         let base = Path::new(&bench.lake).exists().then(|| PathBuf::from(&bench.lake));
         let root = PathBuf::from(format!("{}-rounds", bench.lake));
-        Self { bench, root, base, arguments, since: RANGE[0], until: RANGE[1], most: usize::MAX }
+        Self { bench, root, base, arguments, since: RANGE[0], until: RANGE[1], most: usize::MAX, found: Vec::new() }
     }
 
     fn replaces(&self) -> bool {
@@ -79,6 +81,7 @@ impl Matrix {
         // On S3 a rename is two steps.
         let copies: Vec<_> = steps.iter().filter_map(|step| step.strip_prefix("rename-")).collect();
         steps.extend(copies.into_iter().map(|noun| format!("copy-{noun}")).collect::<Vec<_>>());
+        self.found = found_by_revisits(&self.bench);
         (steps, self.bench.assert_exact(self.since, self.until))
     }
 
@@ -139,11 +142,25 @@ impl Matrix {
         };
         assert!(sorted(&found) == sorted(expected), "other rows than those of a run that did not die");
         found.assert_one_file_each(&["messages", "reactions"]);
+        // A change is found once, and what was found before a death is not forgotten.
+        assert_eq!(found_by_revisits(&self.bench), self.found);
         // Snapshots are added by every commit, and a replacement may have been committed before its run died.
         if !self.replaces() {
             assert_eq!(found.rows, expected.rows);
         }
     }
+}
+
+/// Messages and reactions inserted, edited and vanished, by all revisits that the log remembers.
+fn found_by_revisits(bench: &Bench) -> Vec<[u64; 3]> {
+    let (mut messages, mut reactions) = (Changes::default(), Changes::default());
+    for covered in Inside::of(bench).state().covers() {
+        for found in &covered.cover.record.revisits {
+            messages.add(&found.messages);
+            reactions.add(&found.reactions);
+        }
+    }
+    [messages, reactions].map(|changes| [changes.inserted, changes.edited, changes.vanished]).into()
 }
 
 fn copy(from: &Path, to: &Path) {
