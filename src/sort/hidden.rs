@@ -17,7 +17,7 @@ pub const RANK: &str = "__rank";
 pub const NEW: u8 = 0;
 /// A row of an old file that is being replaced.
 pub const OLD: u8 = 1;
-/// The same, of a file with other columns: if its hash is another, it need not have been edited.
+/// The same, of a file that was written under another schema: if its hash is another, it need not have been edited.
 pub const OLD_UNDER_OTHER_SCHEMA: u8 = 2;
 /// Hash of the row's content, `FixedSizeBinary(16)`: makes the order total.
 pub const HASH: &str = "__hash";

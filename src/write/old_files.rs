@@ -31,9 +31,17 @@ const BATCH_BYTES: usize = 2 << 20;
 /// is deleted with this value.
 #[derive(Default)]
 pub struct OldFiles {
-    files: Vec<(DataFile, FileSlice)>,
+    files: Vec<OldFile>,
     /// The cells of files that were left out.
     damaged: Vec<Window>,
+}
+
+/// One of them.
+struct OldFile {
+    file: DataFile,
+    copy: FileSlice,
+    /// The columns of the lake are others since it was committed.
+    precedes_columns: bool,
 }
 
 impl OldFiles {
@@ -52,7 +60,9 @@ impl OldFiles {
         for live in state.files_of(window) {
             match append(lake, &live.file, &copies, end).await {
                 Ok(bytes) => {
-                    old.files.push((live.file.clone(), FileSlice::new(copies.clone(), end, bytes)));
+                    let copy = FileSlice::new(copies.clone(), end, bytes);
+                    let precedes_columns = live.entry < state.columns().entry;
+                    old.files.push(OldFile { file: live.file.clone(), copy, precedes_columns });
                     end += bytes;
                 }
                 Err(error) if error.kind() == Kind::Data && without_damaged => {
@@ -73,7 +83,7 @@ impl OldFiles {
     /// The channels that have messages in them.
     pub fn cids(&self) -> Result<BTreeSet<String>> {
         let mut cids = BTreeSet::new();
-        for (_, copy) in self.files.iter().filter(|(file, _)| file.dataset == "messages") {
+        for OldFile { copy, .. } in self.files.iter().filter(|old| old.file.dataset == "messages") {
             let builder = ParquetRecordBatchReaderBuilder::try_new(copy.clone()).map_err(ReadError::from)?;
             let mask = ProjectionMask::columns(builder.parquet_schema(), ["cid"]);
             for batch in builder.with_projection(mask).build().map_err(ReadError::from)? {
@@ -90,7 +100,7 @@ impl OldFiles {
 
     /// Hands over all rows, to be kept only where no new row takes their place. Blocks.
     pub fn push_into(self, schemas: &Schemas, collector: &Collector, cells: &[Window]) -> Result<()> {
-        for (file, copy) in self.files {
+        for OldFile { file, copy, precedes_columns } in self.files {
             let wrong = |what: &str| Error::new(Kind::Internal, format!("`{}` {what}", file.key()));
             let dataset =
                 DATASETS.iter().position(|name| *name == file.dataset).ok_or_else(|| wrong("has no schema"))?;
@@ -115,7 +125,8 @@ impl OldFiles {
                 )
                 .hint("replace it with the newer chatlake that wrote it: nothing is dropped silently"));
             }
-            let rank = if rows.has_other_columns() { hidden::OLD_UNDER_OTHER_SCHEMA } else { hidden::OLD };
+            let is_comparable = !precedes_columns && !rows.lacks_columns();
+            let rank = if is_comparable { hidden::OLD } else { hidden::OLD_UNDER_OTHER_SCHEMA };
             for batch in rows {
                 let kept = schemas.exclusions().clean(schema, &batch?);
                 let hidden = kept.and_then(|batch| hide(&batch, schema, cell, &file.partition, rank));
@@ -173,4 +184,84 @@ fn hide(
     ];
     columns.extend(batch.columns().iter().cloned());
     RecordBatch::try_new(hidden_schema(schema), columns)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use arrow::array::FixedSizeBinaryArray;
+    use arrow::datatypes::UInt8Type;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::decode::{Decoder, Routes, Task};
+    use crate::ndjson::Line;
+    use crate::sort::hidden::visible;
+    use crate::write::parquet_file::{FileOptions, ParquetFile};
+
+    const MESSAGES: usize = 0;
+
+    fn new_row(cell: Window) -> RecordBatch {
+        let exported_at = cell.until;
+        let task = Task {
+            task_id: "t".to_owned(),
+            exported_at,
+            channels: None,
+            superseded: Arc::default(),
+            routes: Arc::new(Routes::new(&[cell], 0, exported_at, false)),
+            keep_raw: false,
+        };
+        let mut decoder = Decoder::new(&Schemas::default(), task);
+        let bytes = br#"{"message":{"id":"m","cid":"team:a","text":"hi","created_at":"1970-01-01T10:00:00Z"}}"#;
+        decoder.line(Line { number: 1, offset: 0, length: bytes.len() as u64, bytes }).unwrap();
+        let (mut batches, _) = decoder.finish().unwrap();
+        let (dataset, batch) = batches.remove(0);
+        assert_eq!(dataset, MESSAGES);
+        batch
+    }
+
+    /// The rank and the hash of the rows of a file.
+    fn read_back(written: &RecordBatch, cell: Window, precedes_columns: bool) -> (Vec<u8>, FixedSizeBinaryArray) {
+        let mut parquet = ParquetFile::create(written.schema(), &FileOptions::default()).unwrap();
+        parquet.write(written).unwrap();
+        let (bytes, summary) = parquet.finish().unwrap();
+        let mut copy = tempfile::tempfile().unwrap();
+        copy.write_all(&bytes).unwrap();
+        let file = DataFile {
+            dataset: DATASETS[MESSAGES].to_owned(),
+            partition: "event_date=1970-01-01".to_owned(),
+            cell: Some(cell),
+            id: "old".to_owned(),
+            run_id: Uuid::nil(),
+            rows: summary.rows,
+            bytes: summary.bytes,
+            xxh3: String::new(),
+            min_created_at: None,
+            max_created_at: None,
+        };
+        let copy = FileSlice::new(Arc::new(copy), 0, summary.bytes);
+        let old = OldFiles { files: vec![OldFile { file, copy, precedes_columns }], ..OldFiles::default() };
+        let schemas = Schemas::default();
+        let collector = Collector::new(&schemas, 1 << 20, None);
+        old.push_into(&schemas, &collector, &[cell]).unwrap();
+        let batch = collector.take(MESSAGES).unwrap().unwrap().next().unwrap().unwrap();
+        let column = |name: &str| batch.column_by_name(name).unwrap();
+        let ranks = column(hidden::RANK).as_primitive::<UInt8Type>().values().to_vec();
+        (ranks, column(hidden::HASH).as_fixed_size_binary().clone())
+    }
+
+    #[test]
+    fn an_old_row_hashes_like_a_new_one_and_says_whether_its_file_has_the_columns_of_the_lake() {
+        let cell = Window::day_of(jiff::Timestamp::UNIX_EPOCH);
+        let new = new_row(cell);
+        let hash = new.column_by_name(hidden::HASH).unwrap().as_fixed_size_binary();
+        let same = visible(&new);
+        assert_eq!(read_back(&same, cell, false), (vec![hidden::OLD], hash.clone()));
+        assert_eq!(read_back(&same, cell, true), (vec![hidden::OLD_UNDER_OTHER_SCHEMA], hash.clone()));
+        let without_pin = |name: &String| name != "pinned_at";
+        let names: Vec<String> = same.schema().fields().iter().map(|field| field.name().clone()).collect();
+        let indices: Vec<usize> = (0..names.len()).filter(|index| without_pin(&names[*index])).collect();
+        let older = same.project(&indices).unwrap();
+        assert_eq!(read_back(&older, cell, false), (vec![hidden::OLD_UNDER_OTHER_SCHEMA], hash.clone()));
+    }
 }

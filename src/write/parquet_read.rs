@@ -60,7 +60,7 @@ pub struct OldRows {
     reader: Option<ParquetRecordBatchReader>,
     wanted: SchemaRef,
     dropped: Vec<String>,
-    has_other_columns: bool,
+    lacks_columns: bool,
 }
 
 /// Opens a data file ([`std::fs::File`] or [`bytes::Bytes`]) and checks that it fits `wanted`, which has no hidden columns.
@@ -75,9 +75,9 @@ pub fn read_old(
     let batch_rows = batch_rows(builder.metadata(), batch_bytes);
     let mut dropped = Vec::new();
     check_fields(builder.schema().fields(), wanted.fields(), "", &mut dropped)?;
-    let has_other_columns = !are_same(builder.schema().fields(), wanted.fields());
+    let lacks_columns = !are_there(wanted.fields(), builder.schema().fields());
     let reader = Some(builder.with_batch_size(batch_rows).build()?);
-    Ok(OldRows { reader, wanted: wanted.clone(), dropped, has_other_columns })
+    Ok(OldRows { reader, wanted: wanted.clone(), dropped, lacks_columns })
 }
 
 impl OldRows {
@@ -86,9 +86,9 @@ impl OldRows {
         &self.dropped
     }
 
-    /// Whether the file was written under another schema: what is a column now may be in `custom` there.
-    pub fn has_other_columns(&self) -> bool {
-        self.has_other_columns
+    /// Whether columns of the schema are not in the file, or are of another type there: their values may be in `custom`.
+    pub fn lacks_columns(&self) -> bool {
+        self.lacks_columns
     }
 }
 
@@ -144,11 +144,11 @@ fn check(found: &DataType, wanted: &DataType, path: &str, dropped: &mut Vec<Stri
     }
 }
 
-fn are_same(found: &Fields, wanted: &Fields) -> bool {
+fn are_there(wanted: &Fields, found: &Fields) -> bool {
     let is_there = |field: &FieldRef| {
         found.find(field.name()).is_some_and(|(_, old)| old.data_type().equals_datatype(field.data_type()))
     };
-    found.len() == wanted.len() && wanted.iter().all(is_there)
+    wanted.iter().all(is_there)
 }
 
 fn join(path: &str, field: &FieldRef) -> String {
@@ -298,7 +298,7 @@ mod tests {
         let batch = old(1_000);
         let bytes = file(&batch);
         let rows = read_old(bytes.clone(), &batch.schema(), 4_000).unwrap();
-        assert!(rows.dropped().is_empty() && !rows.has_other_columns());
+        assert!(rows.dropped().is_empty() && !rows.lacks_columns());
         let batches: Vec<_> = rows.map(Result::unwrap).collect();
         assert!(batches.len() > 1);
         assert_eq!(arrow::compute::concat_batches(&batch.schema(), &batches).unwrap(), batch);
@@ -310,7 +310,7 @@ mod tests {
     fn an_older_file_takes_the_shape_of_the_schema_at_every_depth() {
         let mut rows = read_old(file(&old(10)), &wanted(), 1 << 20).unwrap();
         assert_eq!(rows.dropped(), ["parts[].gone", "later_dropped"]);
-        assert!(rows.has_other_columns());
+        assert!(rows.lacks_columns());
         let batch = rows.next().unwrap().unwrap();
         assert!(rows.next().is_none());
         assert_eq!(batch.schema(), wanted());

@@ -10,7 +10,7 @@ use simulator::{Size, World};
 use crate::bench::{Bench, Place, seed};
 
 /// Writes the configuration of the runs that follow.
-fn configure(bench: &mut Bench, text: &str) {
+pub fn configure(bench: &mut Bench, text: &str) {
     let path = bench.folder.path().join("chatlake.toml");
     fs::write(&path, text).unwrap();
     bench.set("CHATLAKE_CONFIG", path.to_str().unwrap());

@@ -8,6 +8,7 @@ use simulator::switches::Switches;
 use simulator::{Channel, Effect, Fault, Message, Size, User, World};
 
 use crate::bench::{Bench, Place, at, hours, seed, two_days};
+use crate::columns::configure;
 use crate::inside::Inside;
 use crate::replace::change;
 
@@ -102,7 +103,9 @@ fn every_revisit_is_remembered_and_one_that_finds_nothing_most_of_all() {
     }
     bench.set_time(at("2026-02-20"));
     bench.simulator.world(|world| world.edit("m-05", "Good night", at("2026-02-19"))).unwrap();
-    let replaced = bench.sync("2026-01-05", "2026-01-06", &["--replace"]).assert_status(0, "committed");
+    let ran = bench.sync("2026-01-05", "2026-01-06", &["--replace"]);
+    let replaced = ran.assert_status(0, "committed");
+    assert!(ran.stderr.contains("0 inserted, 1 edited, 0 vanished"), "{}", ran.stderr);
     found.push(revisited(&replaced));
     assert_eq!(replaced["revisited"]["messages"]["ages"], json!({"90d": 1}));
     let nothing = ([1, 0], [0; 3], [0; 3]);
@@ -134,6 +137,8 @@ fn every_revisit_is_remembered_and_one_that_finds_nothing_most_of_all() {
         assert!(text.contains(part), "`{part}`: {text}");
     }
     assert_eq!(bench.run(&["verify", "--deep", "--json"]).code, 0);
+    let text = bench.run(&["sync", "--since", "2026-01-05", "--until", "2026-01-06", "--replace"]).stdout;
+    assert!(text.contains("1 cells exported again, 0 differed: messages 0 inserted, 0 edited, 0 vanished"), "{text}");
 }
 
 #[test]
@@ -255,4 +260,25 @@ fn a_damaged_file_is_nothing_to_compare_with() {
     assert_eq!(revisited(&summary), ([0; 2], [0; 3], [0; 3]));
     let summary = bench.sync("2026-01-05", "2026-01-06", &["--replace"]).assert_status(0, "committed");
     assert_eq!(revisited(&summary), ([1, 0], [0; 3], [0; 3]));
+}
+
+#[test]
+fn rows_that_were_written_under_other_columns_are_not_taken_for_edited() {
+    let mut bench = quiet_day();
+    let order = json!({"order_id": 7}).as_object().unwrap().clone();
+    for id in ["m-04", "m-06"] {
+        bench.simulator.world(|world| world.change_message(id, |message| message.custom = order.clone())).unwrap();
+    }
+    bench.sync("2026-01-05", "2026-01-06", &[]).assert_status(0, "committed");
+    let mut found = Vec::new();
+    for columns in ["[promote.messages]\norder_id = \"int64\"", "[promote.messages]\norder_id = \"int64\"", ""] {
+        configure(&mut bench, columns);
+        bench.simulator.world(|world| world.hard_delete("m-12")).ok();
+        let summary = bench.sync("2026-01-05", "2026-01-06", &["--replace"]).assert_status(0, "committed");
+        assert_eq!(summary["revisited"]["messages"]["edited"], 0, "{summary}");
+        found.push((summary["revisited"]["messages"]["incomparable"].as_u64(), summary["vanished"].clone()));
+    }
+    assert_eq!(found, [(Some(2), json!(1)), (None, json!(0)), (Some(2), json!(0))]);
+    let text = bench.run(&["status"]).stdout;
+    assert!(text.contains("4 rows were written under another schema"), "{text}");
 }
