@@ -35,7 +35,7 @@ use self::object::{Row, missing, text_of, time_of};
 pub use self::plan::MAX_KEYS;
 use self::plan::{Plan, SlotSet};
 pub use self::route::{NO_CELL, Route, Routes};
-use self::scan::{Scan, elements, lookup, within_depth};
+use self::scan::{Scan, elements, lookup, whole_characters, within_depth};
 use self::spool::Spool;
 pub use self::table::{HIDDEN_COLUMNS, hidden_schema};
 use self::table::{Place, Table};
@@ -198,7 +198,11 @@ impl Decoder {
             self.reject_text(at, line, text, "too_deep", &format!("more than {MAX_DEPTH} levels"));
             return Ok(());
         }
-        match sonic_rs::from_str::<LazyValue<'_>>(text) {
+        let Some(whole) = whole_characters(text) else {
+            self.reject_text(at, line, text, "not_json", "an escape `\\u` without four digits");
+            return Ok(());
+        };
+        match sonic_rs::from_str::<LazyValue<'_>>(&whole) {
             Ok(value) if self.exclusions.is_empty() => self.shape(value, at),
             Ok(value) => {
                 let kept = self.exclusions.line(&value);

@@ -36,7 +36,7 @@ impl Row {
 
     pub(super) fn misfit(&mut self, key: &str, value: &LazyValue<'_>) {
         let path = if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) };
-        self.misfits.push((path, value.as_raw_str().to_owned()));
+        self.misfits.push((path, value::raw(value).to_owned()));
     }
 
     fn hash(&mut self, column: &ColumnPlan, bytes: &[u8]) {
@@ -314,20 +314,20 @@ impl<'f, 'a> Filler<'f, 'a> {
         let mut inner = inner.into_iter().peekable();
         for (key, value) in self.beside_custom().iter() {
             while let Some((key, value)) = inner.next_if(|(inner, _)| inner < key) {
-                push_entry(&mut text, &key, value.as_raw_str());
+                push_entry(&mut text, &key, value::raw(&value));
             }
             // The same key inlined and under `custom`: once if they agree, else the nested one is the custom value.
             if let Some((inner_key, inner_value)) = inner.next_if(|(inner, _)| inner == key) {
                 if inner_value.as_raw_str() != value.as_raw_str() {
                     row.misfit(key, value);
                 }
-                push_entry(&mut text, &inner_key, inner_value.as_raw_str());
+                push_entry(&mut text, &inner_key, value::raw(&inner_value));
             } else {
-                push_entry(&mut text, key, value.as_raw_str());
+                push_entry(&mut text, key, value::raw(value));
             }
         }
         for (key, value) in inner {
-            push_entry(&mut text, &key, value.as_raw_str());
+            push_entry(&mut text, &key, value::raw(&value));
         }
         let any = !text.is_empty();
         if any {
@@ -414,8 +414,8 @@ fn append_value(column: &ColumnPlan, builder: &mut ColumnBuilder, value: &LazyVa
             builder.append_value(&text);
         }
         (Kind::Json, ColumnBuilder::Text(builder)) => {
-            row.hash(column, value.as_raw_str().as_bytes());
-            builder.append_value(value.as_raw_str());
+            row.hash(column, value::raw(value).as_bytes());
+            builder.append_value(value::raw(value));
         }
         (Kind::Int64, ColumnBuilder::Integer(builder)) => {
             let Some(number) = value::integer(value, column.lenient) else { return Fit::Misfit };
