@@ -139,6 +139,7 @@ fn known_names() -> &'static BTreeSet<String> {
             match source {
                 Source::Path(keys) => names.extend(keys.iter().cloned()),
                 Source::Each { array, key } => names.extend([Some(array.clone()), key.clone()].into_iter().flatten()),
+                Source::Entries(object) => names.extend([object.clone()]),
                 Source::Join(one, other) => names.extend([one.clone(), other.clone()]),
                 Source::Context(_) | Source::Rest | Source::Misfits => {}
             }

@@ -8,6 +8,7 @@ mod column;
 mod context;
 pub mod envelope;
 pub mod exclude;
+mod nested;
 mod object;
 mod plan;
 mod route;
@@ -299,9 +300,8 @@ impl Decoder {
         };
         let task = Arc::clone(&self.task);
         let around = Surroundings { cid, raw: task.keep_raw.then_some(raw), ..task.surroundings() };
-        if let Some(column) = missing(columns, &scan, &around) {
-            let detail = format!("no `{column}`");
-            return self.reject(at, "missing_field", &detail, raw, Some("messages"));
+        if let Some((reason, detail)) = missing(columns, &scan, &around) {
+            return self.reject(at, reason, &detail, raw, Some("messages"));
         }
         let column = |name: &str| columns.columns.iter().find(|column| column.name == name);
         let text = |name: &str| column(name).and_then(|column| text_of(column, &scan, &around));
@@ -354,7 +354,11 @@ impl Decoder {
         let raw = raw.as_raw_str();
         let message_id = lookup(&object, "message_id").and_then(|value| value::text(&value).map(Cow::into_owned));
         let Some(message_id) = message_id else {
-            self.reject(at, "missing_field", "no `message_id`", raw, Some("reactions"));
+            let (reason, detail) = match lookup(&object, "message_id").filter(|value| !value::is_null(value)) {
+                Some(value) => ("wrong_type", format!("`message_id` is {}", value::raw(&value))),
+                None => ("missing_field", "no `message_id`".to_owned()),
+            };
+            self.reject(at, reason, &detail, raw, Some("reactions"));
             return Ok(());
         };
         let Some((created_at_us, cid)) = self.messages.get(&message_key(&message_id)).copied() else {
@@ -377,8 +381,8 @@ impl Decoder {
             message_created_at_us: Some(created_at_us),
             ..task.surroundings()
         };
-        if let Err(detail) = self.row(REACTIONS, object, &around, &place) {
-            self.reject(at, "missing_field", &detail, raw, Some("reactions"));
+        if let Err((reason, detail)) = self.row(REACTIONS, object, &around, &place) {
+            self.reject(at, reason, &detail, raw, Some("reactions"));
         }
         Ok(())
     }
@@ -393,8 +397,8 @@ impl Decoder {
             return self.reject(at, "channel_not_asked_for", &cid, raw, Some(kind.dataset()));
         }
         let place = Place { cell: NO_CELL, partition: task.routes.partition(NO_CELL, None) };
-        if let Err(detail) = self.row(table, object, &around, &place) {
-            self.reject(at, "missing_field", &detail, raw, Some(kind.dataset()));
+        if let Err((reason, detail)) = self.row(table, object, &around, &place) {
+            self.reject(at, reason, &detail, raw, Some(kind.dataset()));
         }
     }
 
@@ -417,14 +421,14 @@ impl Decoder {
         None
     }
 
-    /// Scans an object and appends it to a table. The error says what it lacks.
+    /// Scans an object and appends it to a table. The error is a reason and what the object lacks.
     fn row(
         &mut self,
         table: usize,
         object: LazyValue<'_>,
         around: &Surroundings<'_>,
         place: &Place,
-    ) -> Result<(), String> {
+    ) -> Result<(), (&'static str, String)> {
         let raw = object.clone();
         let raw = raw.as_raw_str();
         let plan = Arc::clone(&self.plan);
@@ -438,10 +442,12 @@ impl Decoder {
             }
         }
         let columns = &plan.tables[table].object;
-        let Some(scan) = Scan::of(&columns.keys, object) else { return Err("not an object".to_owned()) };
+        let Some(scan) = Scan::of(&columns.keys, object) else {
+            return Err(("not_an_object", format!("one of {} should be one", crate::schema::DATASETS[table])));
+        };
         let around = Surroundings { raw: self.task.keep_raw.then_some(raw), ..*around };
-        if let Some(column) = missing(columns, &scan, &around) {
-            return Err(format!("no `{column}`"));
+        if let Some(lack) = missing(columns, &scan, &around) {
+            return Err(lack);
         }
         let cid = columns
             .columns

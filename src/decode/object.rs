@@ -4,11 +4,13 @@
 //! values that fit no column to `_rescued`, with their path: of what came in, nothing is lost.
 
 use std::borrow::Cow;
+use std::fmt::Write;
 
 use sonic_rs::LazyValue;
 
-use super::column::{ColumnBuilder, offset};
+use super::column::ColumnBuilder;
 use super::context::{Given, Surroundings};
+use super::nested::{append_counts, append_each, append_entries, append_struct, element_text};
 use super::plan::{ColumnPlan, Hashing, ObjectPlan, SlotSet, SourcePlan};
 use super::scan::{Scan, elements, lookup};
 use super::value::{self, Time};
@@ -35,11 +37,55 @@ impl Row {
     }
 
     pub(super) fn misfit(&mut self, key: &str, value: &LazyValue<'_>) {
-        let path = if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) };
-        self.misfits.push((path, value::raw(value).to_owned()));
+        let outside = self.enter(key);
+        self.misfits.push((self.path.clone(), value::raw(value).to_owned()));
+        self.leave(outside);
     }
 
-    fn hash(&mut self, column: &ColumnPlan, bytes: &[u8]) {
+    /// A value further down.
+    fn misfit_inside(&mut self, key: &str, rest: &[String], value: &LazyValue<'_>) {
+        let outside = self.enter(key);
+        for key in rest {
+            self.enter(key);
+        }
+        self.misfits.push((self.path.clone(), value::raw(value).to_owned()));
+        self.leave(outside);
+    }
+
+    pub(super) fn misfit_element(&mut self, key: &str, index: usize, value: &LazyValue<'_>) {
+        let outside = self.enter_element(key, index);
+        self.misfits.push((self.path.clone(), value::raw(value).to_owned()));
+        self.leave(outside);
+    }
+
+    /// Goes down to a key; what comes back leads out again.
+    pub(super) fn enter(&mut self, key: &str) -> usize {
+        let outside = self.path.len();
+        if key.is_empty() || key.bytes().any(|byte| matches!(byte, b'.' | b'[' | b']' | b'"')) {
+            // A name that would read as a path stands in brackets and quotes.
+            self.path.push_str(&format!("[{}]", serde_json::Value::from(key)));
+            return outside;
+        }
+        if outside > 0 {
+            self.path.push('.');
+        }
+        self.path.push_str(key);
+        outside
+    }
+
+    /// Goes down to an element of a key.
+    pub(super) fn enter_element(&mut self, key: &str, index: usize) -> usize {
+        let outside = self.enter(key);
+        // Writing to a text cannot fail.
+        let _ = write!(self.path, "[{index}]");
+        outside
+    }
+
+    pub(super) fn leave(&mut self, outside: usize) {
+        self.path.truncate(outside);
+    }
+
+    pub(super) fn hash(&mut self, column: &ColumnPlan, bytes: &[u8]) {
         let bytes = match column.hash {
             Hashing::Not => return,
             Hashing::Whole => bytes,
@@ -94,25 +140,30 @@ fn walk<'a>(value: &LazyValue<'a>, rest: &[String]) -> Option<LazyValue<'a>> {
     rest.iter().try_fold(value.clone(), |value, key| lookup(&value, key)).filter(|value| !value::is_null(value))
 }
 
-/// The first required column without a value.
-pub(super) fn missing<'p>(plan: &'p ObjectPlan, scan: &Scan<'_>, around: &Surroundings<'_>) -> Option<&'p str> {
-    plan.columns
-        .iter()
-        .filter(|column| column.required)
-        .find(|column| match column.kind {
-            Kind::Timestamp => {
-                time_of(column, scan).is_none()
-                    && !column
-                        .sources
-                        .iter()
-                        .any(|source| matches!(source, SourcePlan::Context(context) if around.get(*context).is_some()))
-            }
-            _ => text_of(column, scan, around).is_none(),
-        })
-        .map(|column| column.name.as_str())
+/// Why an object cannot be a row: the reason to count by, and the first required column without a value.
+pub(super) fn missing(plan: &ObjectPlan, scan: &Scan<'_>, around: &Surroundings<'_>) -> Option<(&'static str, String)> {
+    let column = plan.columns.iter().filter(|column| column.required).find(|column| match column.kind {
+        Kind::Timestamp => {
+            time_of(column, scan).is_none()
+                && !column
+                    .sources
+                    .iter()
+                    .any(|source| matches!(source, SourcePlan::Context(context) if around.get(*context).is_some()))
+        }
+        _ => text_of(column, scan, around).is_none(),
+    })?;
+    let slots = column.sources.iter().fold(0, |slots, source| slots | source.slots());
+    let unfit = (0..plan.keys.len()).filter(|slot| slots & (1 << slot) != 0).find_map(|slot| scan.present(slot));
+    Some(match unfit {
+        Some(value) if value::text(value).is_none_or(|text| !text.is_empty()) => {
+            let found: String = value::raw(value).chars().take(64).collect();
+            ("wrong_type", format!("`{}` is {found}", column.name))
+        }
+        _ => ("missing_field", format!("no `{}`", column.name)),
+    })
 }
 
-/// Appends one value to each column. `consumed` names the slots that other tables took already.
+/// Appends one value to each column. `consumed` names the slots of what became rows elsewhere.
 pub(super) fn fill(
     plan: &ObjectPlan,
     builders: &mut [ColumnBuilder],
@@ -121,7 +172,8 @@ pub(super) fn fill(
     consumed: SlotSet,
     row: &mut Row,
 ) {
-    let mut filler = Filler { plan, scan, around, consumed: consumed | plan.ignored, taken_custom: Vec::new() };
+    let (emitted, consumed) = (consumed, consumed | plan.ignored);
+    let mut filler = Filler { plan, scan, around, emitted, consumed, taken_custom: Vec::new() };
     let (mut rest_done, mut misfits_done) = (false, false);
     for (column, builder) in plan.columns.iter().zip(builders) {
         match (column.sources.first(), &mut *builder) {
@@ -190,6 +242,7 @@ struct Filler<'f, 'a> {
     plan: &'f ObjectPlan,
     scan: &'f Scan<'a>,
     around: &'f Surroundings<'f>,
+    emitted: SlotSet,
     consumed: SlotSet,
     /// Keys inside `custom` that a column holds, with their JSON text.
     taken_custom: Vec<(&'f str, String)>,
@@ -220,7 +273,14 @@ impl<'f, 'a> Filler<'f, 'a> {
                 }
                 SourcePlan::Each { slot, key } => {
                     let Some(value) = self.scan.present(*slot) else { continue };
-                    if append_each(column, builder, value, key.as_deref(), row) {
+                    if append_each(column, builder, self.plan.keys.name(*slot), value, key.as_deref(), row) {
+                        self.consumed |= source.slots();
+                        return true;
+                    }
+                }
+                SourcePlan::Entries { slot } => {
+                    let Some(value) = self.scan.present(*slot) else { continue };
+                    if append_entries(column, builder, self.plan.keys.name(*slot), value, row) {
                         self.consumed |= source.slots();
                         return true;
                     }
@@ -266,13 +326,9 @@ impl<'f, 'a> Filler<'f, 'a> {
                     self.taken_custom.push((key, value.as_raw_str().to_owned()));
                 }
             }
-            // What stands around a promoted value stays where it is.
-            let is_whole = !column.promoted || matches!(source, SourcePlan::Path { rest, .. } if rest.is_empty());
-            if is_whole {
-                self.consumed |= source.slots() & !(1 << custom);
-            }
+            self.consumed |= source.whole_slots() & !(1 << custom);
         } else {
-            self.consumed |= source.slots();
+            self.consumed |= source.whole_slots();
         }
     }
 
@@ -284,9 +340,7 @@ impl<'f, 'a> Filler<'f, 'a> {
         if let ([key], true) = (rest, self.plan.custom_slot == Some(slot)) {
             self.taken_custom.push((key, value.as_raw_str().to_owned()));
         }
-        let path: Vec<&str> =
-            std::iter::once(self.plan.keys.name(slot)).chain(rest.iter().map(String::as_str)).collect();
-        row.misfit(&path.join("."), value);
+        row.misfit_inside(self.plan.keys.name(slot), rest, value);
     }
 
     /// Writes every key that the schema does not know, and the content of `custom`, into `row.text`; false if there is none.
@@ -365,6 +419,9 @@ impl<'f, 'a> Filler<'f, 'a> {
                 row.misfit(self.plan.keys.name(slot), value);
             }
         }
+        for (column, source) in &self.plan.rivals {
+            self.outvoted(&self.plan.columns[*column], &self.plan.columns[*column].sources[*source], row);
+        }
         if !rest_done {
             for (key, value) in &self.scan.unknown {
                 row.misfit(key, value);
@@ -372,9 +429,20 @@ impl<'f, 'a> Filler<'f, 'a> {
         }
     }
 
+    /// The id of an object that became a row elsewhere, if the column holds another id: nothing else would tell of the two.
+    fn outvoted(&self, column: &ColumnPlan, source: &SourcePlan, row: &mut Row) {
+        let SourcePlan::Path { slot, rest } = source else { return };
+        let Some(value) = self.scan.present(*slot).filter(|_| self.emitted & (1 << slot) != 0) else { return };
+        let Some(id) = walk(value, rest) else { return };
+        if value::text(&id) != text_of(column, self.scan, self.around) {
+            row.misfit_inside(self.plan.keys.name(*slot), rest, &id);
+        }
+    }
+
     fn is_repeated(&self, slot: usize) -> bool {
         self.plan.columns.iter().any(|column| {
-            let mut texts = column.sources.iter().filter_map(|source| Some((source.slots(), self.texts(source)?)));
+            let mut texts =
+                column.sources.iter().filter_map(|source| Some((source.whole_slots(), self.texts(source)?)));
             let Some((_, winner)) = texts.next() else { return false };
             texts.any(|(slots, other)| slots & (1 << slot) != 0 && other == winner)
         })
@@ -384,10 +452,7 @@ impl<'f, 'a> Filler<'f, 'a> {
         match source {
             SourcePlan::Each { slot, key } => elements(self.scan.present(*slot)?)?
                 .iter()
-                .map(|element| match key {
-                    None => value::text(element),
-                    Some(key) => value::text(&lookup(element, key)?),
-                })
+                .map(|element| element_text(element, key.as_deref()))
                 .collect(),
             source => text_in(source, self.scan).map(|text| vec![text]),
         }
@@ -440,97 +505,17 @@ fn append_value(column: &ColumnPlan, builder: &mut ColumnBuilder, value: &LazyVa
             Some(Time::Never) => return Fit::Nothing,
             None => return Fit::Misfit,
         },
-        (Kind::CountMap, ColumnBuilder::CountMap(builder)) => {
-            let Some(counts) = counts(value) else { return Fit::Misfit };
-            row.hash(column, &[]);
-            for (key, count) in counts {
-                row.hash(column, key.as_bytes());
-                row.hash(column, &count.to_le_bytes());
-                builder.keys().append_value(key);
-                builder.values().append_value(count);
+        (Kind::CountMap, builder) => {
+            if !append_counts(column, builder, value, row) {
+                return Fit::Misfit;
             }
-            builder.append(true).expect("keys and values are appended in pairs");
         }
-        (Kind::Struct, ColumnBuilder::Struct(builder)) => {
-            let Some(nested) = &column.nested else { return Fit::Misfit };
-            let Some(scan) = Scan::of(&nested.keys, value.clone()) else { return Fit::Misfit };
-            row.hash(column, &[]);
-            fill_nested(nested, &mut builder.columns, &scan, &column.name, row);
-            builder.append(true);
+        (Kind::Struct, builder) => {
+            if !append_struct(column, builder, value, row) {
+                return Fit::Misfit;
+            }
         }
         _ => return Fit::Misfit,
     }
     Fit::Taken
-}
-
-fn append_each(
-    column: &ColumnPlan,
-    builder: &mut ColumnBuilder,
-    array: &LazyValue<'_>,
-    key: Option<&str>,
-    row: &mut Row,
-) -> bool {
-    let Some(elements) = elements(array) else { return false };
-    match builder {
-        ColumnBuilder::TextList(builder) => {
-            let texts: Option<Vec<_>> = elements
-                .iter()
-                .map(|element| match key {
-                    None => value::text(element),
-                    Some(key) => value::text(&lookup(element, key)?),
-                })
-                .collect();
-            let Some(texts) = texts else { return false };
-            row.hash(column, &[]);
-            for text in texts {
-                row.hash(column, text.as_bytes());
-                builder.values().append_value(text);
-            }
-            builder.append(true);
-            true
-        }
-        ColumnBuilder::StructList { offsets, elements: builder, validity } => {
-            let Some(nested) = &column.nested else { return false };
-            row.hash(column, &[]);
-            for (index, element) in elements.iter().enumerate() {
-                let place = format!("{}[{index}]", column.name);
-                match Scan::of(&nested.keys, element.clone()) {
-                    Some(scan) => {
-                        fill_nested(nested, &mut builder.columns, &scan, &place, row);
-                        builder.append(true);
-                    }
-                    None => row.misfit(&place, element),
-                }
-            }
-            offsets.push(offset(builder.len()));
-            validity.append(true);
-            true
-        }
-        _ => false,
-    }
-}
-
-fn fill_nested(plan: &ObjectPlan, builders: &mut [ColumnBuilder], scan: &Scan<'_>, place: &str, row: &mut Row) {
-    row.duplicate_keys += scan.duplicate_keys;
-    let length = row.path.len();
-    if length > 0 {
-        row.path.push('.');
-    }
-    row.path.push_str(place);
-    fill(plan, builders, scan, &Surroundings::default(), 0, row);
-    row.path.truncate(length);
-}
-
-/// A map of whole numbers, in the order of its keys.
-fn counts<'a>(value: &LazyValue<'a>) -> Option<Vec<(Cow<'a, str>, i64)>> {
-    let mut counts = Vec::new();
-    for entry in value.clone().into_object_iter()? {
-        let (key, value) = entry.ok()?;
-        counts.push((key, value::integer(&value, false)?));
-    }
-    counts.sort_by(|a, b| a.0.cmp(&b.0));
-    // A map column cannot hold a key twice.
-    let length = counts.len();
-    counts.dedup_by(|later, first| later.0 == first.0);
-    (counts.len() == length).then_some(counts)
 }

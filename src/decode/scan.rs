@@ -64,7 +64,7 @@ pub(super) struct Scan<'a> {
 impl<'a> Scan<'a> {
     /// `None` if the value is no object.
     pub(super) fn of(keys: &Keys, object: LazyValue<'a>) -> Option<Self> {
-        let mut scan = Self { slots: vec![None; keys.len()], ..Self::default() };
+        let mut scan = Self::nothing(keys);
         for entry in object.into_object_iter()? {
             let (key, value) = entry.ok()?;
             match keys.find(&key) {
@@ -76,6 +76,11 @@ impl<'a> Scan<'a> {
             scan.sort_unknown();
         }
         Some(scan)
+    }
+
+    /// As of an object without a key.
+    pub(super) fn nothing(keys: &Keys) -> Self {
+        Self { slots: vec![None; keys.len()], ..Self::default() }
     }
 
     fn sort_unknown(&mut self) {
