@@ -626,6 +626,6 @@ fn dataset_index(kind: Kind) -> usize {
 mod columns_tests;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod lossless;
+mod round_trip;
 #[cfg(test)]
 mod tests;

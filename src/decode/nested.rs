@@ -31,13 +31,22 @@ pub(super) fn append_struct(
     true
 }
 
+/// An array, as a source names it.
+#[derive(Clone, Copy)]
+pub(super) struct Each<'p> {
+    pub(super) name: &'p str,
+    /// The key of each element that is meant.
+    pub(super) key: Option<&'p str>,
+    /// Whether another column keeps the array as it is, so that nothing of it needs rescue.
+    pub(super) is_held: bool,
+}
+
 /// Appends the elements of an array, or one key of each; false if the value is none, or nothing in it fits.
 pub(super) fn append_each(
     column: &ColumnPlan,
     builder: &mut ColumnBuilder,
-    name: &str,
+    Each { name, key, is_held }: Each<'_>,
     array: &LazyValue<'_>,
-    key: Option<&str>,
     row: &mut Row,
 ) -> bool {
     let Some(elements) = elements(array) else { return false };
@@ -53,6 +62,7 @@ pub(super) fn append_each(
                         row.hash(column, text.as_bytes());
                         builder.values().append_value(text);
                     }
+                    None if is_held => {}
                     None => row.misfit_element(name, index, element),
                 }
             }

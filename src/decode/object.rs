@@ -10,7 +10,7 @@ use sonic_rs::LazyValue;
 
 use super::column::ColumnBuilder;
 use super::context::{Given, Surroundings};
-use super::nested::{append_counts, append_each, append_entries, append_struct, element_text};
+use super::nested::{Each, append_counts, append_each, append_entries, append_struct, element_text};
 use super::plan::{ColumnPlan, Hashing, ObjectPlan, SlotSet, SourcePlan};
 use super::scan::{Scan, elements, lookup};
 use super::value::{self, Time};
@@ -273,7 +273,9 @@ impl<'f, 'a> Filler<'f, 'a> {
                 }
                 SourcePlan::Each { slot, key } => {
                     let Some(value) = self.scan.present(*slot) else { continue };
-                    if append_each(column, builder, self.plan.keys.name(*slot), value, key.as_deref(), row) {
+                    let is_held = self.plan.held & (1 << slot) != 0;
+                    let each = Each { name: self.plan.keys.name(*slot), key: key.as_deref(), is_held };
+                    if append_each(column, builder, each, value, row) {
                         self.consumed |= source.slots();
                         return true;
                     }
@@ -472,7 +474,7 @@ fn append_value(column: &ColumnPlan, builder: &mut ColumnBuilder, value: &LazyVa
     match (column.kind, builder) {
         (Kind::String, ColumnBuilder::Text(builder)) => {
             let Some(text) = value::text(value) else { return Fit::Misfit };
-            if text.is_empty() && column.empty_is_null {
+            if text.is_empty() && (column.empty_is_null || column.required) {
                 return Fit::Nothing;
             }
             row.hash(column, text.as_bytes());

@@ -37,6 +37,8 @@ pub(super) struct ObjectPlan {
     pub(super) custom_slot: Option<usize>,
     /// Custom keys from inside of which something is promoted: they stay in `custom` as they are.
     pub(super) custom_slots: SlotSet,
+    /// The slots whose values a JSON column keeps as they are.
+    pub(super) held: SlotSet,
     /// Columns and their sources inside an object that give way to others: what they say may differ.
     pub(super) rivals: Vec<(usize, usize)>,
 }
@@ -165,7 +167,12 @@ impl ObjectPlan {
                     if !rest.is_empty() && Some(*slot) != custom_slot)
             })
             .collect();
-        Self { keys, columns, ignored, custom_slot, custom_slots, rivals }
+        let held = columns
+            .iter()
+            .filter(|column| column.kind == Kind::Json)
+            .flat_map(|column| &column.sources)
+            .fold(0, |held, source| held | source.whole_slots());
+        Self { keys, columns, ignored, custom_slot, custom_slots, held, rivals }
     }
 }
 
