@@ -6,6 +6,7 @@
 
 mod column;
 mod context;
+mod cut_reactions;
 pub mod envelope;
 pub mod exclude;
 mod nested;
@@ -30,6 +31,7 @@ use sonic_rs::LazyValue;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use self::context::{Reject, Surroundings};
+use self::cut_reactions::CutReactions;
 use self::envelope::{Kind, Shape, classify};
 use self::exclude::Exclusions;
 use self::object::{Row, missing, text_of, time_of};
@@ -48,9 +50,6 @@ const MAX_DEPTH: usize = 256;
 
 /// Hashes of objects seen, beyond which the memory of them starts anew.
 const MAX_SEEN: usize = 1 << 16;
-
-/// Reactions that a message embeds at most; at this many, there may be more.
-const EMBEDDED_REACTIONS: usize = 10;
 
 const MESSAGES: usize = 0;
 const REACTIONS: usize = 1;
@@ -96,7 +95,7 @@ pub struct Tally {
     pub rescued: u64,
     /// Keys that came twice in one object.
     pub duplicate_keys: u64,
-    /// Messages that have more reactions than they embed.
+    /// Messages that have more reactions than the task delivered, or may have.
     pub cut_reactions: HashSet<u64>,
     /// Channels of which anything came.
     pub channels_returned: HashSet<String>,
@@ -149,6 +148,9 @@ pub struct Decoder {
     cids: Vec<String>,
     cid_numbers: HashMap<String, u32>,
     waiting: Spool,
+    cut_reactions: CutReactions,
+    /// Rows that the message at hand made of its reactions.
+    reaction_rows: usize,
     tally: Tally,
     ready: Vec<(usize, RecordBatch)>,
 }
@@ -175,6 +177,8 @@ impl Decoder {
             cids: Vec::new(),
             cid_numbers: HashMap::new(),
             waiting: Spool::default(),
+            cut_reactions: CutReactions::default(),
+            reaction_rows: 0,
             tally: Tally::default(),
             ready: Vec::new(),
         }
@@ -230,7 +234,7 @@ impl Decoder {
         let mut waiting = std::mem::take(&mut self.waiting);
         waiting.drain(|number, offset, text| {
             if let Ok(value) = sonic_rs::from_str::<LazyValue<'_>>(text) {
-                self.reaction(value, At { number, offset }, true)?;
+                self.reaction(&value, At { number, offset }, true)?;
             }
             Ok(())
         })?;
@@ -239,6 +243,7 @@ impl Decoder {
                 self.ready.push((index, batch));
             }
         }
+        self.tally.cut_reactions = self.cut_reactions.finish();
         Ok((self.ready, self.tally))
     }
 
@@ -282,7 +287,7 @@ impl Decoder {
                 self.message(object, cid, at);
                 Ok(())
             }
-            Kind::Reaction => self.reaction(object, at, false),
+            Kind::Reaction => self.reaction(&object, at, false),
             kind => {
                 self.snapshot(kind, object, cid, at);
                 Ok(())
@@ -332,12 +337,6 @@ impl Decoder {
                 return self.quarantine(&Reject { kind: Some("messages"), ..reject }, Some(&cid));
             }
         };
-        if let Some(column) = columns.keys.find("latest_reactions")
-            && let Some(reactions) = scan.present(column)
-            && elements(reactions).is_some_and(|reactions| reactions.len() >= EMBEDDED_REACTIONS)
-        {
-            self.tally.cut_reactions.insert(message_key(&id));
-        }
         let place = Place { cell, partition: task.routes.partition(cell, Some(&cid)) };
         let children = Surroundings {
             cid: Some(&cid),
@@ -345,16 +344,18 @@ impl Decoder {
             message_created_at_us: Some(created_at_us),
             ..task.surroundings()
         };
+        self.reaction_rows = 0;
         self.append(MESSAGES, &scan, &around, &children, &place, raw.len());
+        let reactions = &plan.tables[REACTIONS].object;
+        self.cut_reactions.message(message_key(&id), columns, reactions, &scan, self.reaction_rows);
     }
 
     /// A reaction on a line of its own. Until its message is known, it waits; at the end of the file it waits no more.
-    fn reaction(&mut self, object: LazyValue<'_>, at: At, is_last_chance: bool) -> io::Result<()> {
-        let raw = object.clone();
-        let raw = raw.as_raw_str();
-        let message_id = lookup(&object, "message_id").and_then(|value| value::text(&value).map(Cow::into_owned));
+    fn reaction(&mut self, object: &LazyValue<'_>, at: At, is_last_chance: bool) -> io::Result<()> {
+        let raw = object.as_raw_str();
+        let message_id = lookup(object, "message_id").and_then(|value| value::text(&value).map(Cow::into_owned));
         let Some(message_id) = message_id else {
-            let (reason, detail) = match lookup(&object, "message_id").filter(|value| !value::is_null(value)) {
+            let (reason, detail) = match lookup(object, "message_id").filter(|value| !value::is_null(value)) {
                 Some(value) => ("wrong_type", format!("`message_id` is {}", value::raw(&value))),
                 None => ("missing_field", "no `message_id`".to_owned()),
             };
@@ -381,8 +382,12 @@ impl Decoder {
             message_created_at_us: Some(created_at_us),
             ..task.surroundings()
         };
-        if let Err((reason, detail)) = self.row(REACTIONS, object, &around, &place) {
-            self.reject(at, reason, &detail, raw, Some("reactions"));
+        match self.row(REACTIONS, object.clone(), &around, &place) {
+            Ok(()) => {
+                let plan = &self.plan.tables[REACTIONS].object;
+                self.cut_reactions.reaction(message_key(&message_id), plan, object);
+            }
+            Err((reason, detail)) => self.reject(at, reason, &detail, raw, Some("reactions")),
         }
         Ok(())
     }
@@ -506,9 +511,11 @@ impl Decoder {
                     Some(key) => lookup(&object, key),
                     None => Some(object),
                 };
-                complete &= inner
+                let is_row = inner
                     .filter(value::is_object)
                     .is_some_and(|inner| self.row(emit.table, inner, children, &place).is_ok());
+                self.reaction_rows += usize::from(is_row && emit.table == REACTIONS);
+                complete &= is_row;
             }
             // An id in the place of an object, or a part of one that is kept whole elsewhere, is a column's business.
             let is_list = value::is_array(value);

@@ -211,6 +211,36 @@ fn embedded_reactions_are_rows_of_the_message_day() {
 }
 
 #[test]
+fn a_message_is_cut_if_it_counts_more_reactions_than_came() {
+    let embedded = |count: usize| {
+        let reactions = (0..count).map(|user| format!(r#"{{"type":"like","user_id":"u{user}"}}"#)).collect::<Vec<_>>();
+        format!(r#","latest_reactions":[{}]"#, reactions.join(","))
+    };
+    let line = |user: usize| format!(r#"{{"reaction":{{"message_id":"m1","type":"like","user":{{"id":"u{user}"}}}}}}"#);
+    let is_cut = |more: String, users: &[usize]| {
+        let mut lines = vec![message(&more)];
+        lines.extend(users.iter().map(|user| line(*user)));
+        // A line that comes before its message counts as well.
+        lines.rotate_right(usize::from(users.len() > 1));
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        !decode(&lines).tally.cut_reactions.is_empty()
+    };
+    let counted = |count: usize, counts: &str| format!("{}{counts}", embedded(count));
+    assert!(!is_cut(counted(0, ""), &[]));
+    assert!(!is_cut(counted(9, ""), &[]));
+    assert!(is_cut(counted(10, ""), &[10, 11]), "what is not counted may go on");
+    assert!(!is_cut(counted(10, r#","reaction_counts":{"like":8,"wow":2}"#), &[]));
+    assert!(is_cut(counted(10, r#","reaction_counts":{"like":12}"#), &[]));
+    assert!(is_cut(counted(10, r#","reaction_counts":{"like":12}"#), &[3, 10]), "one came twice");
+    assert!(!is_cut(counted(10, r#","reaction_counts":{"like":12}"#), &[3, 10, 11]));
+    assert!(is_cut(counted(2, r#","reaction_counts":{"like":3}"#), &[]));
+    assert!(is_cut(counted(2, r#","reaction_counts":null,"reaction_groups":{"like":{"count":3}}"#), &[]));
+    assert!(!is_cut(counted(3, r#","reaction_groups":{"like":{"count":3},"wow":null}"#), &[]));
+    assert!(is_cut(counted(10, r#","reaction_counts":{"like":9}"#), &[]), "the count is behind");
+    assert!(is_cut(counted(10, r#","reaction_counts":{"like":"x"}"#), &[]));
+}
+
+#[test]
 fn reactions_on_their_own_lines_find_their_message_wherever_it_stands() {
     let reaction = r#"{"reaction":{"message_id":"m1","type":"like","user":"bob"}}"#;
     let orphan = r#"{"reaction":{"message_id":"gone","type":"like","user":"bob"}}"#;
