@@ -479,6 +479,27 @@ mod tests {
         }
     }
 
+    #[test]
+    fn of_an_object_that_a_column_looks_into_the_rest_is_kept_elsewhere() {
+        for schema in all() {
+            let whole = |key: &str| {
+                let emitted = schema.emits.iter().any(|emit| emit.source.keys() == [key]);
+                let held = |column: &Column| {
+                    column.kind == Kind::Json && column.sources.contains(&Source::Path(vec![key.to_owned()]))
+                };
+                key == "custom" || emitted || schema.columns.iter().any(held)
+            };
+            for source in schema.columns.iter().flat_map(|column| &column.sources) {
+                let looks_into = match source {
+                    Source::Path(path) => path.len() > 1,
+                    Source::Each { key, .. } => key.is_some(),
+                    _ => false,
+                };
+                assert!(!looks_into || whole(source.keys()[0]), "{}: {source}", schema.dataset);
+            }
+        }
+    }
+
     fn well_described(dataset: &str, column: &Column) {
         let place = format!("{dataset}.{}", column.name);
         assert!(!column.doc.is_empty(), "{place}: no doc");
