@@ -11,6 +11,7 @@ pub mod envelope;
 pub mod exclude;
 mod nested;
 mod object;
+mod path;
 mod plan;
 mod route;
 mod scan;

@@ -4,13 +4,13 @@
 //! values that fit no column to `_rescued`, with their path: of what came in, nothing is lost.
 
 use std::borrow::Cow;
-use std::fmt::Write;
 
 use sonic_rs::LazyValue;
 
 use super::column::ColumnBuilder;
 use super::context::{Given, Surroundings};
 use super::nested::{Each, append_counts, append_each, append_entries, append_struct, element_text};
+use super::path;
 use super::plan::{ColumnPlan, Hashing, ObjectPlan, SlotSet, SourcePlan};
 use super::scan::{Scan, elements, lookup};
 use super::value::{self, Time};
@@ -61,23 +61,14 @@ impl Row {
     /// Goes down to a key; what comes back leads out again.
     pub(super) fn enter(&mut self, key: &str) -> usize {
         let outside = self.path.len();
-        if key.is_empty() || key.bytes().any(|byte| matches!(byte, b'.' | b'[' | b']' | b'"')) {
-            // A name that would read as a path stands in brackets and quotes.
-            self.path.push_str(&format!("[{}]", serde_json::Value::from(key)));
-            return outside;
-        }
-        if outside > 0 {
-            self.path.push('.');
-        }
-        self.path.push_str(key);
+        path::push_key(&mut self.path, key);
         outside
     }
 
     /// Goes down to an element of a key.
     pub(super) fn enter_element(&mut self, key: &str, index: usize) -> usize {
         let outside = self.enter(key);
-        // Writing to a text cannot fail.
-        let _ = write!(self.path, "[{index}]");
+        path::push_index(&mut self.path, index);
         outside
     }
 

@@ -34,14 +34,17 @@ struct Rows {
 fn decode(lines: &[&str]) -> Rows {
     let day = Window::new(parse_time("2026-01-01").unwrap(), parse_time("2026-01-02").unwrap()).unwrap();
     let exported_at = parse_time("2026-02-01").unwrap();
-    let mut decoder = Decoder::new(&Schemas::default(), Task {
-        task_id: "t".to_owned(),
-        exported_at,
-        channels: None,
-        superseded: Arc::default(),
-        routes: Arc::new(Routes::new(&Grid::default().cells(day), 1_000, exported_at, false)),
-        keep_raw: false,
-    });
+    let mut decoder = Decoder::new(
+        &Schemas::default(),
+        Task {
+            task_id: "t".to_owned(),
+            exported_at,
+            channels: None,
+            superseded: Arc::default(),
+            routes: Arc::new(Routes::new(&Grid::default().cells(day), 1_000, exported_at, false)),
+            keep_raw: false,
+        },
+    );
     for (number, line) in lines.iter().enumerate() {
         let bytes = line.as_bytes();
         decoder.line(Line { number: number as u64, offset: 0, length: bytes.len() as u64, bytes }).unwrap();
