@@ -107,7 +107,9 @@ fn markdown_line(column: &Column, within: Option<(&str, &str)>, text: &mut Strin
 /// Where a value stands in its object, which itself may stand within another.
 fn from(source: &Source, within: Option<&str>) -> String {
     match source {
-        Source::Path(_) | Source::Each { .. } => format!("`{}`", join(within, &source.to_string())),
+        Source::Path(_) | Source::Each { .. } | Source::Entries(_) => {
+            format!("`{}`", join(within, &source.to_string()))
+        }
         Source::Join(a, b) => format!("`{}` and `{}`, joined by a colon", join(within, a), join(within, b)),
         Source::Rest => {
             within.map_or_else(|| "every other key".to_owned(), |path| format!("every other key of `{path}`"))
@@ -120,6 +122,7 @@ fn from(source: &Source, within: Option<&str>) -> String {
             Context::ExportedAt => "the export task's `created_at`",
             Context::ExportTaskId => "the export task's `task_id`",
             Context::VanishedAt => "the export task's `created_at`, of a later export",
+            Context::EntryKey => "the key of the entry",
             Context::Raw => "the whole object",
             Context::Reject(_) => "chatlake, as it read the line",
         }

@@ -246,6 +246,8 @@ pub enum Source {
         /// The key of each element; the element itself when absent.
         key: Option<String>,
     },
+    /// `a{}`: the entries of an object, in the order of their keys.
+    Entries(String),
     /// `a:b`: two keys joined by a colon.
     Join(String, String),
     /// `@name`: what surrounds the object.
@@ -271,6 +273,8 @@ pub enum Context {
     ExportTaskId,
     /// When the row was missed first.
     VanishedAt,
+    /// The key of an entry of an object.
+    EntryKey,
     /// The line.
     Raw,
     /// A field of a rejected line, by its place in [`REJECT_FIELDS`].
@@ -287,6 +291,7 @@ impl Source {
         match self {
             Self::Path(path) => vec![&path[0]],
             Self::Each { array, .. } => vec![array],
+            Self::Entries(object) => vec![object],
             Self::Join(a, b) => vec![a, b],
             Self::Context(_) | Self::Rest | Self::Misfits => vec![],
         }
@@ -296,6 +301,7 @@ impl Source {
     pub fn paths(&self) -> Vec<Vec<String>> {
         match self {
             Self::Path(path) => vec![path.clone()],
+            Self::Entries(object) => vec![vec![object.clone()]],
             Self::Each { array, key } => vec![std::iter::once(array).chain(key).cloned().collect()],
             Self::Join(a, b) => vec![vec![a.clone()], vec![b.clone()]],
             Self::Context(_) | Self::Rest | Self::Misfits => vec![],
@@ -315,6 +321,7 @@ impl TryFrom<String> for Source {
                 "exported_at" => Context::ExportedAt,
                 "export_task_id" => Context::ExportTaskId,
                 "vanished_at" => Context::VanishedAt,
+                "key" => Context::EntryKey,
                 "raw" => Context::Raw,
                 name => Context::Reject(
                     REJECT_FIELDS
@@ -330,6 +337,8 @@ impl TryFrom<String> for Source {
         } else if let Some((array, key)) = text.split_once("[]") {
             let key = key.strip_prefix('.').map(str::to_owned);
             Self::Each { array: array.to_owned(), key }
+        } else if let Some(object) = text.strip_suffix("{}") {
+            Self::Entries(object.to_owned())
         } else if let Some((a, b)) = text.split_once(':') {
             Self::Join(a.to_owned(), b.to_owned())
         } else {
@@ -354,6 +363,7 @@ impl fmt::Display for Source {
             Self::Path(path) => f.write_str(&path.join(".")),
             Self::Each { array, key: None } => write!(f, "{array}[]"),
             Self::Each { array, key: Some(key) } => write!(f, "{array}[].{key}"),
+            Self::Entries(object) => write!(f, "{object}{{}}"),
             Self::Join(a, b) => write!(f, "{a}:{b}"),
             Self::Context(context) => write!(
                 f,
@@ -365,6 +375,7 @@ impl fmt::Display for Source {
                     Context::ExportedAt => "exported_at",
                     Context::ExportTaskId => "export_task_id",
                     Context::VanishedAt => "vanished_at",
+                    Context::EntryKey => "key",
                     Context::Raw => "raw",
                     Context::Reject(index) => REJECT_FIELDS[*index],
                 }
@@ -468,6 +479,27 @@ mod tests {
         }
     }
 
+    #[test]
+    fn of_an_object_that_a_column_looks_into_the_rest_is_kept_elsewhere() {
+        for schema in all() {
+            let whole = |key: &str| {
+                let emitted = schema.emits.iter().any(|emit| emit.source.keys() == [key]);
+                let held = |column: &Column| {
+                    column.kind == Kind::Json && column.sources.contains(&Source::Path(vec![key.to_owned()]))
+                };
+                key == "custom" || emitted || schema.columns.iter().any(held)
+            };
+            for source in schema.columns.iter().flat_map(|column| &column.sources) {
+                let looks_into = match source {
+                    Source::Path(path) => path.len() > 1,
+                    Source::Each { key, .. } => key.is_some(),
+                    _ => false,
+                };
+                assert!(!looks_into || whole(source.keys()[0]), "{}: {source}", schema.dataset);
+            }
+        }
+    }
+
     fn well_described(dataset: &str, column: &Column) {
         let place = format!("{dataset}.{}", column.name);
         assert!(!column.doc.is_empty(), "{place}: no doc");
@@ -484,10 +516,10 @@ mod tests {
 
     #[test]
     fn sources_print_as_they_were_written() {
-        for text in ["a", "a.b", "a[]", "a[].b", "a:b", "@cid", "@reason", "*", "!"] {
+        for text in ["a", "a.b", "a[]", "a[].b", "a{}", "a:b", "@cid", "@key", "@reason", "*", "!"] {
             assert_eq!(Source::try_from(text.to_owned()).map(|source| source.to_string()), Ok(text.to_owned()));
         }
-        for bad in ["", "@nothing", "[]", ":b"] {
+        for bad in ["", "@nothing", "[]", "{}", ":b"] {
             assert!(Source::try_from(bad.to_owned()).is_err(), "{bad}");
         }
     }

@@ -127,7 +127,7 @@ pub struct Summary {
     pub rescued: u64,
     /// Keys that came twice in one object; the last one counts.
     pub duplicate_keys: u64,
-    /// Messages that have more reactions than their export holds.
+    /// Messages that count more reactions than their export delivered.
     pub reactions_truncated: u64,
     /// Channels that Stream does not know.
     pub missing_channels: BTreeSet<String>,

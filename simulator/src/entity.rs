@@ -1,5 +1,7 @@
 //! What lives in the simulated app: users, channels, members, messages, reactions. Plain data with public fields.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -35,6 +37,10 @@ pub struct User {
     pub language: String,
     /// Teams of a multi-tenant app.
     pub teams: Vec<String>,
+    /// The role in each of them.
+    pub teams_role: BTreeMap<String, String>,
+    /// Typing indicators, read receipts and delivery receipts.
+    pub privacy_settings: Option<Value>,
     /// App-defined keys.
     pub custom: Custom,
 }
@@ -73,6 +79,10 @@ pub struct Member {
     pub notifications_muted: bool,
     /// Pinned the channel.
     pub pinned_at: Option<Timestamp>,
+    /// Archived the channel.
+    pub archived_at: Option<Timestamp>,
+    /// Came by an invitation, accepted then.
+    pub invite_accepted_at: Option<Timestamp>,
     /// Read up to here.
     pub last_read: Option<Timestamp>,
     /// App-defined keys.
@@ -122,6 +132,10 @@ pub struct Channel {
     pub disabled: bool,
     /// Team of a multi-tenant app; empty when none.
     pub team: String,
+    /// Slow mode: seconds between two messages of a member.
+    pub cooldown: u32,
+    /// Tags to filter channels by.
+    pub filter_tags: Vec<String>,
     /// App-defined keys; `name` and `image` are among them.
     pub custom: Custom,
     /// Members in order of joining.
@@ -199,6 +213,12 @@ pub struct Message {
     pub quoted_message_id: Option<String>,
     /// Users that the text mentions.
     pub mentioned_user_ids: Vec<String>,
+    /// Roles that the text mentions.
+    pub mentioned_roles: Vec<String>,
+    /// The text mentions everybody who is online.
+    pub mentioned_here: bool,
+    /// What image moderation saw.
+    pub image_labels: Option<Value>,
     /// Attachments as Stream stores them.
     pub attachments: Vec<Value>,
     /// All reactions; payloads show the ten latest.

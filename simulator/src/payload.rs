@@ -152,12 +152,15 @@ impl<'a> Payload<'a> {
             o.value("shadow_banned", &false);
             o.value("invisible", &false);
             o.value("blocked_user_ids", &[""; 0]);
-            o.value("teams_role", &json!({}));
         } else if !user.language.is_empty() {
             o.value("language", &user.language);
         }
         if self.style.complete || !user.teams.is_empty() {
             o.value("teams", &user.teams);
+            o.value("teams_role", &user.teams_role);
+        }
+        if let Some(settings) = &user.privacy_settings {
+            o.value("privacy_settings", settings);
         }
         self.custom(&mut o, &user.custom);
         o.close();
@@ -219,6 +222,12 @@ impl<'a> Payload<'a> {
         o.value("member_count", &channel.members.len());
         if !channel.team.is_empty() {
             o.value("team", &channel.team);
+        }
+        if channel.cooldown > 0 {
+            o.value("cooldown", &channel.cooldown);
+        }
+        if !channel.filter_tags.is_empty() {
+            o.value("filter_tags", &channel.filter_tags);
         }
         o.value("auto_translation_language", "");
         o.object("config", |config| self.config(config, channel));
@@ -284,10 +293,15 @@ impl<'a> Payload<'a> {
         o.value("banned", &member.banned);
         o.value("shadow_banned", &false);
         if self.style.complete {
+            o.time_if("archived_at", member.archived_at);
             o.time_if("pinned_at", member.pinned_at);
         } else {
-            o.null("archived_at");
+            o.time_or_null("archived_at", member.archived_at);
             o.time_or_null("pinned_at", member.pinned_at);
+        }
+        if let Some(at) = member.invite_accepted_at {
+            o.value("invited", &true);
+            o.time("invite_accepted_at", at);
         }
         o.value("role", &member.role);
         o.value("channel_role", &member.channel_role);
@@ -456,8 +470,14 @@ impl<'a> Payload<'a> {
                     o.value("sum_scores", &score(group));
                     o.time("first_reaction_at", times().min().unwrap_or_default());
                     o.time("last_reaction_at", times().max().unwrap_or_default());
-                    if self.style.complete {
-                        o.value("latest_reactions_by", &[""; 0]);
+                    if self.style.complete || flavour.is_multiple_of(2) {
+                        o.array("latest_reactions_by", group.iter().rev().take(5), |out, reaction| {
+                            let mut o = self.open(out);
+                            o.value("user_id", &reaction.user_id);
+                            o.time("created_at", reaction.created_at);
+                            self.user_field(&mut o, "user", Some(&reaction.user_id));
+                            o.close();
+                        });
                     }
                 });
             }
@@ -481,14 +501,19 @@ impl<'a> Payload<'a> {
         if self.style.complete || !message.restricted_visibility.is_empty() {
             o.value("restricted_visibility", &message.restricted_visibility);
         }
-        if self.style.complete {
+        if self.style.complete || message.mentioned_here {
             o.value("mentioned_channel", &false);
-            o.value("mentioned_here", &false);
+            o.value("mentioned_here", &message.mentioned_here);
+        }
+        if !message.mentioned_roles.is_empty() {
+            o.value("mentioned_roles", &message.mentioned_roles);
         }
         if let Some(command) = &message.command {
             o.value("command", command);
         }
-        for (key, value) in [("i18n", &message.i18n), ("moderation", &message.moderation)] {
+        let objects =
+            [("i18n", &message.i18n), ("moderation", &message.moderation), ("image_labels", &message.image_labels)];
+        for (key, value) in objects {
             if let Some(value) = value {
                 o.value(key, value);
             }

@@ -97,6 +97,15 @@ impl Seeder {
                 let ns = self.random.int(999_999_999);
                 user.last_active = Some(self.start + SignedDuration::from_hours(9) + SignedDuration::from_nanos(ns));
             }
+            if number % 8 == 2 {
+                user.teams = vec!["emea".into(), "support".into()];
+                user.teams_role = [("support".to_owned(), "lead".to_owned())].into();
+            }
+            if number % 9 == 4 {
+                user.privacy_settings = Some(json!({
+                    "typing_indicators": {"enabled": true}, "read_receipts": {"enabled": false},
+                }));
+            }
             if number % 3 == 0 {
                 user.custom = object(json!({
                     "title": self.random.pick(&["Support agent", "Courier", "Engineer", "Buyer", "Team lead"]),
@@ -151,7 +160,13 @@ impl Seeder {
         if let Some(last) = channel.members.last_mut() {
             last.notifications_muted = number % 3 == 1;
             last.pinned_at = (number % 4 == 1).then_some(self.start);
+            last.archived_at = (number % 4 == 2).then_some(self.start);
+            last.invite_accepted_at = number.is_multiple_of(3).then_some(created_at);
             last.custom = object(json!({"nickname": "the new one"}));
+        }
+        if number % 8 == 3 {
+            channel.cooldown = 5;
+            channel.filter_tags = vec!["launch".into(), "public".into()];
         }
         let cid = channel.cid();
         if self.world.add_channel(channel).is_err() {
@@ -243,6 +258,7 @@ impl Seeder {
         }
         if n % 13 == 6 {
             message.attachments = self.attachments(n);
+            message.image_labels = n.is_multiple_of(3).then(|| json!({"IMG_2041.jpg": ["tent", "outdoor"]}));
         }
         if n % 5 == 3 && matches!(talk, Talk::Support) {
             message.custom = object(json!({
@@ -304,6 +320,11 @@ impl Seeder {
             68 => message.shadowed = true,
             79 => message.restricted_visibility = members.iter().take(2).cloned().collect(),
             91 => message.silent = true,
+            96 => {
+                message.text = format!("@here @moderators {}", message.text);
+                message.mentioned_here = true;
+                message.mentioned_roles = vec!["channel_moderator".into()];
+            }
             103 => {
                 message.command = Some("giphy".into());
                 message.text = "/giphy high five".into();

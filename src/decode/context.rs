@@ -13,6 +13,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) message_created_at_us: Option<i64>,
     pub(super) raw: Option<&'a str>,
     pub(super) reject: Option<&'a Reject<'a>>,
+    /// The key under which an entry stands in its object.
+    pub(super) entry_key: Option<&'a str>,
 }
 
 /// A line, or an object inside one, that could not be used.
@@ -47,6 +49,7 @@ impl<'a> Surroundings<'a> {
             Context::ExportedAt => time(Some(self.exported_at_us)),
             Context::ExportTaskId => self.export_task_id.map(Given::Text),
             Context::VanishedAt => None,
+            Context::EntryKey => self.entry_key.map(Given::Text),
             Context::Raw => self.raw.map(Given::Text),
             Context::Reject(field) => self.reject.and_then(|reject| reject.get(field)),
         }

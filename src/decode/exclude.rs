@@ -13,6 +13,7 @@ use sonic_rs::LazyValue;
 
 use super::envelope::{Kind, Shape, classify};
 use super::object::push_entry;
+use super::path;
 use super::value;
 use crate::schema::{self, Column, Context, DATASETS, Schema, Source};
 
@@ -232,9 +233,7 @@ impl Exclusions {
     fn misfits(&self, text: &str, at: &At<'_>) -> Option<String> {
         let mut kept = String::new();
         for (path, value) in parsed(text)?.into_object_iter()?.filter_map(Result::ok) {
-            let keys: Vec<String> =
-                path.split('.').map(|key| key.split('[').next().unwrap_or_default().to_owned()).collect();
-            if let Some(inner) = self.descend(&keys, at) {
+            if let Some(inner) = self.descend(&path::keys(&path), at) {
                 let mut inside = String::new();
                 self.write(&value, &inner, &mut inside);
                 push_entry(&mut kept, &path, &inside);

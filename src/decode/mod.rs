@@ -6,9 +6,12 @@
 
 mod column;
 mod context;
+mod cut_reactions;
 pub mod envelope;
 pub mod exclude;
+mod nested;
 mod object;
+mod path;
 mod plan;
 mod route;
 mod scan;
@@ -29,13 +32,14 @@ use sonic_rs::LazyValue;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use self::context::{Reject, Surroundings};
+use self::cut_reactions::CutReactions;
 use self::envelope::{Kind, Shape, classify};
 use self::exclude::Exclusions;
 use self::object::{Row, missing, text_of, time_of};
 pub use self::plan::MAX_KEYS;
 use self::plan::{Plan, SlotSet};
 pub use self::route::{NO_CELL, Route, Routes};
-use self::scan::{Scan, elements, lookup, within_depth};
+use self::scan::{Scan, elements, lookup, whole_characters, within_depth};
 use self::spool::Spool;
 pub use self::table::{HIDDEN_COLUMNS, hidden_schema};
 use self::table::{Place, Table};
@@ -47,9 +51,6 @@ const MAX_DEPTH: usize = 256;
 
 /// Hashes of objects seen, beyond which the memory of them starts anew.
 const MAX_SEEN: usize = 1 << 16;
-
-/// Reactions that a message embeds at most; at this many, there may be more.
-const EMBEDDED_REACTIONS: usize = 10;
 
 const MESSAGES: usize = 0;
 const REACTIONS: usize = 1;
@@ -95,7 +96,7 @@ pub struct Tally {
     pub rescued: u64,
     /// Keys that came twice in one object.
     pub duplicate_keys: u64,
-    /// Messages that have more reactions than they embed.
+    /// Messages that have more reactions than the task delivered, or may have.
     pub cut_reactions: HashSet<u64>,
     /// Channels of which anything came.
     pub channels_returned: HashSet<String>,
@@ -148,6 +149,9 @@ pub struct Decoder {
     cids: Vec<String>,
     cid_numbers: HashMap<String, u32>,
     waiting: Spool,
+    cut_reactions: CutReactions,
+    /// Rows that the message at hand made of its reactions.
+    reaction_rows: usize,
     tally: Tally,
     ready: Vec<(usize, RecordBatch)>,
 }
@@ -174,6 +178,8 @@ impl Decoder {
             cids: Vec::new(),
             cid_numbers: HashMap::new(),
             waiting: Spool::default(),
+            cut_reactions: CutReactions::default(),
+            reaction_rows: 0,
             tally: Tally::default(),
             ready: Vec::new(),
         }
@@ -198,7 +204,11 @@ impl Decoder {
             self.reject_text(at, line, text, "too_deep", &format!("more than {MAX_DEPTH} levels"));
             return Ok(());
         }
-        match sonic_rs::from_str::<LazyValue<'_>>(text) {
+        let Some(whole) = whole_characters(text) else {
+            self.reject_text(at, line, text, "not_json", "an escape `\\u` without four digits");
+            return Ok(());
+        };
+        match sonic_rs::from_str::<LazyValue<'_>>(&whole) {
             Ok(value) if self.exclusions.is_empty() => self.shape(value, at),
             Ok(value) => {
                 let kept = self.exclusions.line(&value);
@@ -225,7 +235,7 @@ impl Decoder {
         let mut waiting = std::mem::take(&mut self.waiting);
         waiting.drain(|number, offset, text| {
             if let Ok(value) = sonic_rs::from_str::<LazyValue<'_>>(text) {
-                self.reaction(value, At { number, offset }, true)?;
+                self.reaction(&value, At { number, offset }, true)?;
             }
             Ok(())
         })?;
@@ -234,6 +244,7 @@ impl Decoder {
                 self.ready.push((index, batch));
             }
         }
+        self.tally.cut_reactions = self.cut_reactions.finish();
         Ok((self.ready, self.tally))
     }
 
@@ -277,7 +288,7 @@ impl Decoder {
                 self.message(object, cid, at);
                 Ok(())
             }
-            Kind::Reaction => self.reaction(object, at, false),
+            Kind::Reaction => self.reaction(&object, at, false),
             kind => {
                 self.snapshot(kind, object, cid, at);
                 Ok(())
@@ -295,9 +306,8 @@ impl Decoder {
         };
         let task = Arc::clone(&self.task);
         let around = Surroundings { cid, raw: task.keep_raw.then_some(raw), ..task.surroundings() };
-        if let Some(column) = missing(columns, &scan, &around) {
-            let detail = format!("no `{column}`");
-            return self.reject(at, "missing_field", &detail, raw, Some("messages"));
+        if let Some((reason, detail)) = missing(columns, &scan, &around) {
+            return self.reject(at, reason, &detail, raw, Some("messages"));
         }
         let column = |name: &str| columns.columns.iter().find(|column| column.name == name);
         let text = |name: &str| column(name).and_then(|column| text_of(column, &scan, &around));
@@ -328,12 +338,6 @@ impl Decoder {
                 return self.quarantine(&Reject { kind: Some("messages"), ..reject }, Some(&cid));
             }
         };
-        if let Some(column) = columns.keys.find("latest_reactions")
-            && let Some(reactions) = scan.present(column)
-            && elements(reactions).is_some_and(|reactions| reactions.len() >= EMBEDDED_REACTIONS)
-        {
-            self.tally.cut_reactions.insert(message_key(&id));
-        }
         let place = Place { cell, partition: task.routes.partition(cell, Some(&cid)) };
         let children = Surroundings {
             cid: Some(&cid),
@@ -341,16 +345,22 @@ impl Decoder {
             message_created_at_us: Some(created_at_us),
             ..task.surroundings()
         };
+        self.reaction_rows = 0;
         self.append(MESSAGES, &scan, &around, &children, &place, raw.len());
+        let reactions = &plan.tables[REACTIONS].object;
+        self.cut_reactions.message(message_key(&id), columns, reactions, &scan, self.reaction_rows);
     }
 
     /// A reaction on a line of its own. Until its message is known, it waits; at the end of the file it waits no more.
-    fn reaction(&mut self, object: LazyValue<'_>, at: At, is_last_chance: bool) -> io::Result<()> {
-        let raw = object.clone();
-        let raw = raw.as_raw_str();
-        let message_id = lookup(&object, "message_id").and_then(|value| value::text(&value).map(Cow::into_owned));
+    fn reaction(&mut self, object: &LazyValue<'_>, at: At, is_last_chance: bool) -> io::Result<()> {
+        let raw = object.as_raw_str();
+        let message_id = lookup(object, "message_id").and_then(|value| value::text(&value).map(Cow::into_owned));
         let Some(message_id) = message_id else {
-            self.reject(at, "missing_field", "no `message_id`", raw, Some("reactions"));
+            let (reason, detail) = match lookup(object, "message_id").filter(|value| !value::is_null(value)) {
+                Some(value) => ("wrong_type", format!("`message_id` is {}", value::raw(&value))),
+                None => ("missing_field", "no `message_id`".to_owned()),
+            };
+            self.reject(at, reason, &detail, raw, Some("reactions"));
             return Ok(());
         };
         let Some((created_at_us, cid)) = self.messages.get(&message_key(&message_id)).copied() else {
@@ -373,8 +383,12 @@ impl Decoder {
             message_created_at_us: Some(created_at_us),
             ..task.surroundings()
         };
-        if let Err(detail) = self.row(REACTIONS, object, &around, &place) {
-            self.reject(at, "missing_field", &detail, raw, Some("reactions"));
+        match self.row(REACTIONS, object.clone(), &around, &place) {
+            Ok(()) => {
+                let plan = &self.plan.tables[REACTIONS].object;
+                self.cut_reactions.reaction(message_key(&message_id), plan, object);
+            }
+            Err((reason, detail)) => self.reject(at, reason, &detail, raw, Some("reactions")),
         }
         Ok(())
     }
@@ -389,8 +403,8 @@ impl Decoder {
             return self.reject(at, "channel_not_asked_for", &cid, raw, Some(kind.dataset()));
         }
         let place = Place { cell: NO_CELL, partition: task.routes.partition(NO_CELL, None) };
-        if let Err(detail) = self.row(table, object, &around, &place) {
-            self.reject(at, "missing_field", &detail, raw, Some(kind.dataset()));
+        if let Err((reason, detail)) = self.row(table, object, &around, &place) {
+            self.reject(at, reason, &detail, raw, Some(kind.dataset()));
         }
     }
 
@@ -413,14 +427,14 @@ impl Decoder {
         None
     }
 
-    /// Scans an object and appends it to a table. The error says what it lacks.
+    /// Scans an object and appends it to a table. The error is a reason and what the object lacks.
     fn row(
         &mut self,
         table: usize,
         object: LazyValue<'_>,
         around: &Surroundings<'_>,
         place: &Place,
-    ) -> Result<(), String> {
+    ) -> Result<(), (&'static str, String)> {
         let raw = object.clone();
         let raw = raw.as_raw_str();
         let plan = Arc::clone(&self.plan);
@@ -434,10 +448,12 @@ impl Decoder {
             }
         }
         let columns = &plan.tables[table].object;
-        let Some(scan) = Scan::of(&columns.keys, object) else { return Err("not an object".to_owned()) };
+        let Some(scan) = Scan::of(&columns.keys, object) else {
+            return Err(("not_an_object", format!("one of {} should be one", crate::schema::DATASETS[table])));
+        };
         let around = Surroundings { raw: self.task.keep_raw.then_some(raw), ..*around };
-        if let Some(column) = missing(columns, &scan, &around) {
-            return Err(format!("no `{column}`"));
+        if let Some(lack) = missing(columns, &scan, &around) {
+            return Err(lack);
         }
         let cid = columns
             .columns
@@ -496,9 +512,11 @@ impl Decoder {
                     Some(key) => lookup(&object, key),
                     None => Some(object),
                 };
-                complete &= inner
+                let is_row = inner
                     .filter(value::is_object)
                     .is_some_and(|inner| self.row(emit.table, inner, children, &place).is_ok());
+                self.reaction_rows += usize::from(is_row && emit.table == REACTIONS);
+                complete &= is_row;
             }
             // An id in the place of an object, or a part of one that is kept whole elsewhere, is a column's business.
             let is_list = value::is_array(value);
@@ -616,6 +634,6 @@ fn dataset_index(kind: Kind) -> usize {
 mod columns_tests;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod lossless;
+mod round_trip;
 #[cfg(test)]
 mod tests;

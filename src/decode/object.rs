@@ -7,8 +7,10 @@ use std::borrow::Cow;
 
 use sonic_rs::LazyValue;
 
-use super::column::{ColumnBuilder, offset};
+use super::column::ColumnBuilder;
 use super::context::{Given, Surroundings};
+use super::nested::{Each, append_counts, append_each, append_entries, append_struct, element_text};
+use super::path;
 use super::plan::{ColumnPlan, ObjectPlan, SlotSet, SourcePlan};
 use super::scan::{Scan, elements, lookup};
 use super::value::{self, Time};
@@ -32,8 +34,43 @@ impl Row {
     }
 
     pub(super) fn misfit(&mut self, key: &str, value: &LazyValue<'_>) {
-        let path = if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) };
-        self.misfits.push((path, value.as_raw_str().to_owned()));
+        let outside = self.enter(key);
+        self.misfits.push((self.path.clone(), value::raw(value).to_owned()));
+        self.leave(outside);
+    }
+
+    /// A value further down.
+    fn misfit_inside(&mut self, key: &str, rest: &[String], value: &LazyValue<'_>) {
+        let outside = self.enter(key);
+        for key in rest {
+            self.enter(key);
+        }
+        self.misfits.push((self.path.clone(), value::raw(value).to_owned()));
+        self.leave(outside);
+    }
+
+    pub(super) fn misfit_element(&mut self, key: &str, index: usize, value: &LazyValue<'_>) {
+        let outside = self.enter_element(key, index);
+        self.misfits.push((self.path.clone(), value::raw(value).to_owned()));
+        self.leave(outside);
+    }
+
+    /// Goes down to a key; what comes back leads out again.
+    pub(super) fn enter(&mut self, key: &str) -> usize {
+        let outside = self.path.len();
+        path::push_key(&mut self.path, key);
+        outside
+    }
+
+    /// Goes down to an element of a key.
+    pub(super) fn enter_element(&mut self, key: &str, index: usize) -> usize {
+        let outside = self.enter(key);
+        path::push_index(&mut self.path, index);
+        outside
+    }
+
+    pub(super) fn leave(&mut self, outside: usize) {
+        self.path.truncate(outside);
     }
 }
 
@@ -80,25 +117,30 @@ fn walk<'a>(value: &LazyValue<'a>, rest: &[String]) -> Option<LazyValue<'a>> {
     rest.iter().try_fold(value.clone(), |value, key| lookup(&value, key)).filter(|value| !value::is_null(value))
 }
 
-/// The first required column without a value.
-pub(super) fn missing<'p>(plan: &'p ObjectPlan, scan: &Scan<'_>, around: &Surroundings<'_>) -> Option<&'p str> {
-    plan.columns
-        .iter()
-        .filter(|column| column.required)
-        .find(|column| match column.kind {
-            Kind::Timestamp => {
-                time_of(column, scan).is_none()
-                    && !column
-                        .sources
-                        .iter()
-                        .any(|source| matches!(source, SourcePlan::Context(context) if around.get(*context).is_some()))
-            }
-            _ => text_of(column, scan, around).is_none(),
-        })
-        .map(|column| column.name.as_str())
+/// Why an object cannot be a row: the reason to count by, and the first required column without a value.
+pub(super) fn missing(plan: &ObjectPlan, scan: &Scan<'_>, around: &Surroundings<'_>) -> Option<(&'static str, String)> {
+    let column = plan.columns.iter().filter(|column| column.required).find(|column| match column.kind {
+        Kind::Timestamp => {
+            time_of(column, scan).is_none()
+                && !column
+                    .sources
+                    .iter()
+                    .any(|source| matches!(source, SourcePlan::Context(context) if around.get(*context).is_some()))
+        }
+        _ => text_of(column, scan, around).is_none(),
+    })?;
+    let slots = column.sources.iter().fold(0, |slots, source| slots | source.slots());
+    let unfit = (0..plan.keys.len()).filter(|slot| slots & (1 << slot) != 0).find_map(|slot| scan.present(slot));
+    Some(match unfit {
+        Some(value) if value::text(value).is_none_or(|text| !text.is_empty()) => {
+            let found: String = value::raw(value).chars().take(64).collect();
+            ("wrong_type", format!("`{}` is {found}", column.name))
+        }
+        _ => ("missing_field", format!("no `{}`", column.name)),
+    })
 }
 
-/// Appends one value to each column. `consumed` names the slots that other tables took already.
+/// Appends one value to each column. `consumed` names the slots of what became rows elsewhere.
 pub(super) fn fill(
     plan: &ObjectPlan,
     builders: &mut [ColumnBuilder],
@@ -107,7 +149,8 @@ pub(super) fn fill(
     consumed: SlotSet,
     row: &mut Row,
 ) {
-    let mut filler = Filler { plan, scan, around, consumed: consumed | plan.ignored, taken_custom: Vec::new() };
+    let (emitted, consumed) = (consumed, consumed | plan.ignored);
+    let mut filler = Filler { plan, scan, around, emitted, consumed, taken_custom: Vec::new() };
     let (mut rest_done, mut misfits_done) = (false, false);
     for (column, builder) in plan.columns.iter().zip(builders) {
         match (column.sources.first(), &mut *builder) {
@@ -168,6 +211,7 @@ struct Filler<'f, 'a> {
     plan: &'f ObjectPlan,
     scan: &'f Scan<'a>,
     around: &'f Surroundings<'f>,
+    emitted: SlotSet,
     consumed: SlotSet,
     /// Keys inside `custom` that a column holds, with their JSON text.
     taken_custom: Vec<(&'f str, String)>,
@@ -198,7 +242,16 @@ impl<'f, 'a> Filler<'f, 'a> {
                 }
                 SourcePlan::Each { slot, key } => {
                     let Some(value) = self.scan.present(*slot) else { continue };
-                    if append_each(column, builder, value, key.as_deref(), row) {
+                    let is_held = self.plan.held & (1 << slot) != 0;
+                    let each = Each { name: self.plan.keys.name(*slot), key: key.as_deref(), is_held };
+                    if append_each(column, builder, each, value, row) {
+                        self.consumed |= source.slots();
+                        return true;
+                    }
+                }
+                SourcePlan::Entries { slot } => {
+                    let Some(value) = self.scan.present(*slot) else { continue };
+                    if append_entries(column, builder, self.plan.keys.name(*slot), value, row) {
                         self.consumed |= source.slots();
                         return true;
                     }
@@ -241,13 +294,9 @@ impl<'f, 'a> Filler<'f, 'a> {
                     self.taken_custom.push((key, value.as_raw_str().to_owned()));
                 }
             }
-            // What stands around a promoted value stays where it is.
-            let is_whole = !column.promoted || matches!(source, SourcePlan::Path { rest, .. } if rest.is_empty());
-            if is_whole {
-                self.consumed |= source.slots() & !(1 << custom);
-            }
+            self.consumed |= source.whole_slots() & !(1 << custom);
         } else {
-            self.consumed |= source.slots();
+            self.consumed |= source.whole_slots();
         }
     }
 
@@ -259,9 +308,7 @@ impl<'f, 'a> Filler<'f, 'a> {
         if let ([key], true) = (rest, self.plan.custom_slot == Some(slot)) {
             self.taken_custom.push((key, value.as_raw_str().to_owned()));
         }
-        let path: Vec<&str> =
-            std::iter::once(self.plan.keys.name(slot)).chain(rest.iter().map(String::as_str)).collect();
-        row.misfit(&path.join("."), value);
+        row.misfit_inside(self.plan.keys.name(slot), rest, value);
     }
 
     /// Writes every key that the schema does not know, and the content of `custom`, into `row.text`; false if there is none.
@@ -289,20 +336,20 @@ impl<'f, 'a> Filler<'f, 'a> {
         let mut inner = inner.into_iter().peekable();
         for (key, value) in self.beside_custom().iter() {
             while let Some((key, value)) = inner.next_if(|(inner, _)| inner < key) {
-                push_entry(&mut text, &key, value.as_raw_str());
+                push_entry(&mut text, &key, value::raw(&value));
             }
             // The same key inlined and under `custom`: once if they agree, else the nested one is the custom value.
             if let Some((inner_key, inner_value)) = inner.next_if(|(inner, _)| inner == key) {
                 if inner_value.as_raw_str() != value.as_raw_str() {
                     row.misfit(key, value);
                 }
-                push_entry(&mut text, &inner_key, inner_value.as_raw_str());
+                push_entry(&mut text, &inner_key, value::raw(&inner_value));
             } else {
-                push_entry(&mut text, key, value.as_raw_str());
+                push_entry(&mut text, key, value::raw(value));
             }
         }
         for (key, value) in inner {
-            push_entry(&mut text, &key, value.as_raw_str());
+            push_entry(&mut text, &key, value::raw(&value));
         }
         let any = !text.is_empty();
         if any {
@@ -340,6 +387,9 @@ impl<'f, 'a> Filler<'f, 'a> {
                 row.misfit(self.plan.keys.name(slot), value);
             }
         }
+        for (column, source) in &self.plan.rivals {
+            self.outvoted(&self.plan.columns[*column], &self.plan.columns[*column].sources[*source], row);
+        }
         if !rest_done {
             for (key, value) in &self.scan.unknown {
                 row.misfit(key, value);
@@ -347,9 +397,20 @@ impl<'f, 'a> Filler<'f, 'a> {
         }
     }
 
+    /// The id of an object that became a row elsewhere, if the column holds another id: nothing else would tell of the two.
+    fn outvoted(&self, column: &ColumnPlan, source: &SourcePlan, row: &mut Row) {
+        let SourcePlan::Path { slot, rest } = source else { return };
+        let Some(value) = self.scan.present(*slot).filter(|_| self.emitted & (1 << slot) != 0) else { return };
+        let Some(id) = walk(value, rest) else { return };
+        if value::text(&id) != text_of(column, self.scan, self.around) {
+            row.misfit_inside(self.plan.keys.name(*slot), rest, &id);
+        }
+    }
+
     fn is_repeated(&self, slot: usize) -> bool {
         self.plan.columns.iter().any(|column| {
-            let mut texts = column.sources.iter().filter_map(|source| Some((source.slots(), self.texts(source)?)));
+            let mut texts =
+                column.sources.iter().filter_map(|source| Some((source.whole_slots(), self.texts(source)?)));
             let Some((_, winner)) = texts.next() else { return false };
             texts.any(|(slots, other)| slots & (1 << slot) != 0 && other == winner)
         })
@@ -359,10 +420,7 @@ impl<'f, 'a> Filler<'f, 'a> {
         match source {
             SourcePlan::Each { slot, key } => elements(self.scan.present(*slot)?)?
                 .iter()
-                .map(|element| match key {
-                    None => value::text(element),
-                    Some(key) => value::text(&lookup(element, key)?),
-                })
+                .map(|element| element_text(element, key.as_deref()))
                 .collect(),
             source => text_in(source, self.scan).map(|text| vec![text]),
         }
@@ -382,13 +440,13 @@ fn append_value(column: &ColumnPlan, builder: &mut ColumnBuilder, value: &LazyVa
     match (column.kind, builder) {
         (Kind::String, ColumnBuilder::Text(builder)) => {
             let Some(text) = value::text(value) else { return Fit::Misfit };
-            if text.is_empty() && column.empty_is_null {
+            if text.is_empty() && (column.empty_is_null || column.required) {
                 return Fit::Nothing;
             }
             builder.append_value(&text);
         }
         (Kind::Json, ColumnBuilder::Text(builder)) => {
-            builder.append_value(value.as_raw_str());
+            builder.append_value(value::raw(value));
         }
         (Kind::Int64, ColumnBuilder::Integer(builder)) => {
             let Some(number) = value::integer(value, column.lenient) else { return Fit::Misfit };
@@ -407,90 +465,17 @@ fn append_value(column: &ColumnPlan, builder: &mut ColumnBuilder, value: &LazyVa
             Some(Time::Never) => return Fit::Nothing,
             None => return Fit::Misfit,
         },
-        (Kind::CountMap, ColumnBuilder::CountMap(builder)) => {
-            let Some(counts) = counts(value) else { return Fit::Misfit };
-            for (key, count) in counts {
-                builder.keys().append_value(key);
-                builder.values().append_value(count);
+        (Kind::CountMap, builder) => {
+            if !append_counts(column, builder, value, row) {
+                return Fit::Misfit;
             }
-            builder.append(true).expect("keys and values are appended in pairs");
         }
-        (Kind::Struct, ColumnBuilder::Struct(builder)) => {
-            let Some(nested) = &column.nested else { return Fit::Misfit };
-            let Some(scan) = Scan::of(&nested.keys, value.clone()) else { return Fit::Misfit };
-            fill_nested(nested, &mut builder.columns, &scan, &column.name, row);
-            builder.append(true);
+        (Kind::Struct, builder) => {
+            if !append_struct(column, builder, value, row) {
+                return Fit::Misfit;
+            }
         }
         _ => return Fit::Misfit,
     }
     Fit::Taken
-}
-
-fn append_each(
-    column: &ColumnPlan,
-    builder: &mut ColumnBuilder,
-    array: &LazyValue<'_>,
-    key: Option<&str>,
-    row: &mut Row,
-) -> bool {
-    let Some(elements) = elements(array) else { return false };
-    match builder {
-        ColumnBuilder::TextList(builder) => {
-            let texts: Option<Vec<_>> = elements
-                .iter()
-                .map(|element| match key {
-                    None => value::text(element),
-                    Some(key) => value::text(&lookup(element, key)?),
-                })
-                .collect();
-            let Some(texts) = texts else { return false };
-            for text in texts {
-                builder.values().append_value(text);
-            }
-            builder.append(true);
-            true
-        }
-        ColumnBuilder::StructList { offsets, elements: builder, validity } => {
-            let Some(nested) = &column.nested else { return false };
-            for (index, element) in elements.iter().enumerate() {
-                let place = format!("{}[{index}]", column.name);
-                match Scan::of(&nested.keys, element.clone()) {
-                    Some(scan) => {
-                        fill_nested(nested, &mut builder.columns, &scan, &place, row);
-                        builder.append(true);
-                    }
-                    None => row.misfit(&place, element),
-                }
-            }
-            offsets.push(offset(builder.len()));
-            validity.append(true);
-            true
-        }
-        _ => false,
-    }
-}
-
-fn fill_nested(plan: &ObjectPlan, builders: &mut [ColumnBuilder], scan: &Scan<'_>, place: &str, row: &mut Row) {
-    row.duplicate_keys += scan.duplicate_keys;
-    let length = row.path.len();
-    if length > 0 {
-        row.path.push('.');
-    }
-    row.path.push_str(place);
-    fill(plan, builders, scan, &Surroundings::default(), 0, row);
-    row.path.truncate(length);
-}
-
-/// A map of whole numbers, in the order of its keys.
-fn counts<'a>(value: &LazyValue<'a>) -> Option<Vec<(Cow<'a, str>, i64)>> {
-    let mut counts = Vec::new();
-    for entry in value.clone().into_object_iter()? {
-        let (key, value) = entry.ok()?;
-        counts.push((key, value::integer(&value, false)?));
-    }
-    counts.sort_by(|a, b| a.0.cmp(&b.0));
-    // A map column cannot hold a key twice.
-    let length = counts.len();
-    counts.dedup_by(|later, first| later.0 == first.0);
-    (counts.len() == length).then_some(counts)
 }

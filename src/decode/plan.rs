@@ -35,6 +35,10 @@ pub(super) struct ObjectPlan {
     pub(super) custom_slot: Option<usize>,
     /// Custom keys from inside of which something is promoted: they stay in `custom` as they are.
     pub(super) custom_slots: SlotSet,
+    /// The slots whose values a JSON column keeps as they are.
+    pub(super) held: SlotSet,
+    /// Columns and their sources inside an object that give way to others: what they say may differ.
+    pub(super) rivals: Vec<(usize, usize)>,
 }
 
 #[derive(Debug)]
@@ -53,6 +57,7 @@ pub(super) struct ColumnPlan {
 pub(super) enum SourcePlan {
     Path { slot: usize, rest: Vec<String> },
     Each { slot: usize, key: Option<String> },
+    Entries { slot: usize },
     Join(usize, usize),
     Context(Context),
     Rest,
@@ -72,9 +77,17 @@ impl SourcePlan {
     /// The slots it looks at.
     pub(super) fn slots(&self) -> SlotSet {
         match self {
-            Self::Path { slot, .. } | Self::Each { slot, .. } => 1 << slot,
+            Self::Path { slot, .. } | Self::Each { slot, .. } | Self::Entries { slot } => 1 << slot,
             Self::Join(a, b) => 1 << a | 1 << b,
             Self::Context(_) | Self::Rest | Self::Misfits => 0,
+        }
+    }
+
+    /// The slots that it takes whole. Of an object that it takes one key of, the rest is somebody else's.
+    pub(super) fn whole_slots(&self) -> SlotSet {
+        match self {
+            Self::Path { rest, .. } if !rest.is_empty() => 0,
+            source => source.slots(),
         }
     }
 }
@@ -131,9 +144,23 @@ impl ObjectPlan {
         let slot = |key: &str| keys.find(key).unwrap_or_default();
         let custom_slots = custom_keys(columns).into_iter().fold(0, |set, key| set | 1 << slot(key));
         let ignored = ignored.flat_map(Source::keys).fold(0, |set, key| set | 1 << slot(key));
-        let columns = columns.iter().map(|column| ColumnPlan::new(column, &slot)).collect();
+        let columns: Vec<_> = columns.iter().map(|column| ColumnPlan::new(column, &slot)).collect();
         let custom_slot = takes_custom.then(|| slot("custom"));
-        Self { keys, columns, ignored, custom_slot, custom_slots }
+        let rivals = columns
+            .iter()
+            .enumerate()
+            .flat_map(|(number, column)| (1..column.sources.len()).map(move |source| (number, source)))
+            .filter(|(column, source)| {
+                matches!(&columns[*column].sources[*source], SourcePlan::Path { slot, rest }
+                    if !rest.is_empty() && Some(*slot) != custom_slot)
+            })
+            .collect();
+        let held = columns
+            .iter()
+            .filter(|column| column.kind == Kind::Json)
+            .flat_map(|column| &column.sources)
+            .fold(0, |held, source| held | source.whole_slots());
+        Self { keys, columns, ignored, custom_slot, custom_slots, held, rivals }
     }
 }
 
@@ -157,6 +184,7 @@ impl ColumnPlan {
             .map(|source| match source {
                 Source::Path(path) => SourcePlan::Path { slot: slot(&path[0]), rest: path[1..].to_vec() },
                 Source::Each { array, key } => SourcePlan::Each { slot: slot(array), key: key.clone() },
+                Source::Entries(object) => SourcePlan::Entries { slot: slot(object) },
                 Source::Join(a, b) => SourcePlan::Join(slot(a), slot(b)),
                 Source::Context(context) => SourcePlan::Context(*context),
                 Source::Rest => SourcePlan::Rest,

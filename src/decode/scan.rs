@@ -64,7 +64,7 @@ pub(super) struct Scan<'a> {
 impl<'a> Scan<'a> {
     /// `None` if the value is no object.
     pub(super) fn of(keys: &Keys, object: LazyValue<'a>) -> Option<Self> {
-        let mut scan = Self { slots: vec![None; keys.len()], ..Self::default() };
+        let mut scan = Self::nothing(keys);
         for entry in object.into_object_iter()? {
             let (key, value) = entry.ok()?;
             match keys.find(&key) {
@@ -76,6 +76,11 @@ impl<'a> Scan<'a> {
             scan.sort_unknown();
         }
         Some(scan)
+    }
+
+    /// As of an object without a key.
+    pub(super) fn nothing(keys: &Keys) -> Self {
+        Self { slots: vec![None; keys.len()], ..Self::default() }
     }
 
     fn sort_unknown(&mut self) {
@@ -142,6 +147,47 @@ pub(crate) fn within_depth(line: &str, limit: usize) -> bool {
     true
 }
 
+/// A line whose every escape stands for a character; `None` if one is no escape at all.
+///
+/// JSON can write half of a surrogate pair, which is no character: no column can hold it, and strict readers refuse a whole
+/// query for it. It becomes the six characters that wrote it.
+pub(super) fn whole_characters(line: &str) -> Option<Cow<'_, str>> {
+    if memchr::memmem::find(line.as_bytes(), b"\\u").is_none() {
+        return Some(Cow::Borrowed(line));
+    }
+    let unit = |at: usize| {
+        let digits = line.get(at..at + 6)?.strip_prefix("\\u")?;
+        digits.bytes().all(|byte| byte.is_ascii_hexdigit()).then(|| u16::from_str_radix(digits, 16).ok())?
+    };
+    let mut whole = String::new();
+    let (mut copied, mut at) = (0, 0);
+    while let Some(found) = line.get(at..).and_then(|rest| memchr::memchr(b'\\', rest.as_bytes())) {
+        at += found;
+        if line.as_bytes().get(at + 1) != Some(&b'u') {
+            at += 2;
+            continue;
+        }
+        let first = unit(at)?;
+        let is_pair =
+            (0xD800..0xDC00).contains(&first) && unit(at + 6).is_some_and(|second| (0xDC00..0xE000).contains(&second));
+        if is_pair {
+            at += 12;
+            continue;
+        }
+        if (0xD800..0xE000).contains(&first) {
+            whole.push_str(&line[copied..at]);
+            whole.push('\\');
+            copied = at;
+        }
+        at += 6;
+    }
+    if copied == 0 {
+        return Some(Cow::Borrowed(line));
+    }
+    whole.push_str(&line[copied..]);
+    Some(Cow::Owned(whole))
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -166,5 +212,23 @@ mod tests {
         assert!(!within_depth(r#"{"a":[[[1]]]}"#, 3));
         assert!(within_depth(&"[]".repeat(1000), 3));
         assert!(!within_depth(&"[".repeat(1_000_000), 256));
+    }
+    #[test]
+    fn half_a_character_becomes_what_wrote_it() {
+        let whole = |line: &str| whole_characters(line).map(Cow::into_owned);
+        for same in [r#"{"a":"\\ud800\n"}"#, r#"{"a":"\ud83d\ude00\u0000"}"#, "{}", r#"{"\\":"u"}"#] {
+            assert_eq!(whole(same).as_deref(), Some(same));
+        }
+        for (line, wanted) in [
+            (r#"{"a":"x\ud800"}"#, r#"{"a":"x\\ud800"}"#),
+            (r#"{"\uDC00\ud800":"\\\ud83d\ud83d\ude00"}"#, r#"{"\\uDC00\\ud800":"\\\\ud83d\ud83d\ude00"}"#),
+            (r#"["\ud800\n","\ud800é"]"#, r#"["\\ud800\n","\\ud800é"]"#),
+        ] {
+            assert_eq!(whole(line).as_deref(), Some(wanted), "{line}");
+            assert!(serde_json::from_str::<serde_json::Value>(wanted).is_ok());
+        }
+        for broken in [r#"{"a":"\u00zz"}"#, r#"["\ud800\u12"]"#, r#"["\u12é"]"#] {
+            assert_eq!(whole(broken), None, "{broken}");
+        }
     }
 }

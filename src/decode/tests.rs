@@ -145,6 +145,59 @@ fn a_value_that_does_not_fit_is_rescued_with_its_path() {
 }
 
 #[test]
+fn what_fits_of_a_list_or_a_map_stays() {
+    let decoded = decode(&[&message(
+        r#","restricted_visibility":["ada",5,null,"bob"],"mentioned_users":[{"id":"bob"},{"id":"","name":"X"},"eve",null,{"id":"eve"}],"reaction_counts":{"like":2,"a.b":"x","wow":null,"like":3},"attachments":[null,{"title":"t"},[1]],"mentioned_roles":[1,2]"#,
+    )]);
+    assert_eq!(decoded.one("messages", "restricted_visibility"), "[ada, bob]");
+    assert_eq!(decoded.one("messages", "mentioned_user_ids"), "[bob, eve]");
+    assert_eq!(decoded.one("messages", "reaction_counts"), "{like: 3}");
+    let attachments = decoded.batches["messages"][0].column_by_name("attachments").unwrap().as_list::<i32>().value(0);
+    let titles = attachments.as_struct().column_by_name("title").unwrap();
+    assert_eq!((titles.len(), array_value_to_string(titles, 1).unwrap().as_str()), (3, "t"));
+    assert_eq!(
+        decoded.one("messages", "_rescued"),
+        r#"{"mentioned_users[1]":{"id":"","name":"X"},"mentioned_users[2]":"eve","mentioned_users[3]":null,"attachments[0]":null,"attachments[2]":[1],"reaction_counts[\"a.b\"]":"x","restricted_visibility[1]":5,"restricted_visibility[2]":null,"mentioned_roles":[1,2]}"#
+    );
+    assert_eq!(decoded.column("users", "id"), ["ada", "bob", "eve"]);
+    assert_eq!(decoded.tally.duplicate_keys, 1);
+}
+
+#[test]
+fn reaction_groups_are_a_list_in_the_order_of_their_types() {
+    let decoded = decode(&[&message(
+        r#","reaction_groups":{"wow":{"count":1,"sum_scores":2.0,"first_reaction_at":1767268800000000000,"type":"x","latest_reactions_by":[]},"like":{"count":"two","count":"three"},"sad":7,"none":null}"#,
+    )]);
+    let groups = decoded.batches["messages"][0].column_by_name("reaction_groups").unwrap().as_list::<i32>().value(0);
+    let field = |name: &str| groups.as_struct().column_by_name(name).unwrap();
+    let text = |name: &str, row| array_value_to_string(field(name), row).unwrap();
+    assert_eq!((text("type", 0), text("type", 1)), ("like".to_owned(), "wow".to_owned()));
+    assert_eq!((field("count").is_null(0), text("count", 1)), (true, "1".to_owned()));
+    assert_eq!((text("sum_scores", 1), text("latest_reactions_by", 1)), ("2".to_owned(), "[]".to_owned()));
+    assert_eq!(text("custom", 1), r#"{"type":"x"}"#);
+    let first = field("first_reaction_at").as_primitive::<TimestampMicrosecondType>().value(1);
+    assert_eq!(first, 1_767_268_800_000_000);
+    assert_eq!(
+        decoded.one("messages", "_rescued"),
+        r#"{"reaction_groups.like.count":"three","reaction_groups.sad":7}"#
+    );
+    assert_eq!(decoded.tally.duplicate_keys, 1);
+}
+
+#[test]
+fn an_object_that_became_a_row_elsewhere_is_not_lost_to_another_id() {
+    let decoded = decode(&[&message(
+        r#","poll_id":"p1","poll":{"id":"p2","created_by_id":"ada","created_by":{"id":"bob"}},"channel":{"id":"b","type":"messaging","cid":"messaging:b"}"#,
+    )]);
+    assert_eq!(decoded.one("messages", "poll_id"), "p1");
+    assert_eq!(decoded.one("messages", "_rescued"), r#"{"channel.cid":"messaging:b","poll.id":"p2"}"#);
+    assert_eq!(decoded.one("polls", "_rescued"), r#"{"created_by.id":"bob"}"#);
+    let decoded = decode(&[&message("").replace(r#""id":"ada""#, r#""id":"""#)]);
+    assert_eq!(decoded.one("messages", "user_id"), "∅");
+    assert_eq!(decoded.one("messages", "_rescued"), r#"{"user":{"id":"","role":"user","name":"Ada"}}"#);
+}
+
+#[test]
 fn embedded_reactions_are_rows_of_the_message_day() {
     let decoded = decode(&[&message(
         r#","latest_reactions":[{"message_id":"m1","type":"like","score":1,"user":{"id":"bob","role":"user"},"user_id":"bob","created_at":"2026-01-05T00:00:00Z"},{"type":"love","user_id":"eve","created_at":"2026-01-01T00:00:00Z"}],"own_reactions":[{"type":"x"}],"reaction_counts":{"love":1,"like":1}"#,
@@ -155,6 +208,36 @@ fn embedded_reactions_are_rows_of_the_message_day() {
     assert_eq!(decoded.column("reactions", "cid"), ["messaging:a", "messaging:a"]);
     assert_eq!(decoded.column("users", "id"), ["ada", "bob"]);
     assert_eq!(decoded.one("messages", "_rescued"), "∅");
+}
+
+#[test]
+fn a_message_is_cut_if_it_counts_more_reactions_than_came() {
+    let embedded = |count: usize| {
+        let reactions = (0..count).map(|user| format!(r#"{{"type":"like","user_id":"u{user}"}}"#)).collect::<Vec<_>>();
+        format!(r#","latest_reactions":[{}]"#, reactions.join(","))
+    };
+    let line = |user: usize| format!(r#"{{"reaction":{{"message_id":"m1","type":"like","user":{{"id":"u{user}"}}}}}}"#);
+    let is_cut = |more: String, users: &[usize]| {
+        let mut lines = vec![message(&more)];
+        lines.extend(users.iter().map(|user| line(*user)));
+        // A line that comes before its message counts as well.
+        lines.rotate_right(usize::from(users.len() > 1));
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        !decode(&lines).tally.cut_reactions.is_empty()
+    };
+    let counted = |count: usize, counts: &str| format!("{}{counts}", embedded(count));
+    assert!(!is_cut(counted(0, ""), &[]));
+    assert!(!is_cut(counted(9, ""), &[]));
+    assert!(is_cut(counted(10, ""), &[10, 11]), "what is not counted may go on");
+    assert!(!is_cut(counted(10, r#","reaction_counts":{"like":8,"wow":2}"#), &[]));
+    assert!(is_cut(counted(10, r#","reaction_counts":{"like":12}"#), &[]));
+    assert!(is_cut(counted(10, r#","reaction_counts":{"like":12}"#), &[3, 10]), "one came twice");
+    assert!(!is_cut(counted(10, r#","reaction_counts":{"like":12}"#), &[3, 10, 11]));
+    assert!(is_cut(counted(2, r#","reaction_counts":{"like":3}"#), &[]));
+    assert!(is_cut(counted(2, r#","reaction_counts":null,"reaction_groups":{"like":{"count":3}}"#), &[]));
+    assert!(!is_cut(counted(3, r#","reaction_groups":{"like":{"count":3},"wow":null}"#), &[]));
+    assert!(is_cut(counted(10, r#","reaction_counts":{"like":9}"#), &[]), "the count is behind");
+    assert!(is_cut(counted(10, r#","reaction_counts":{"like":"x"}"#), &[]));
 }
 
 #[test]
@@ -207,6 +290,7 @@ fn what_cannot_be_used_is_kept_with_its_reason() {
         &message("").replace("2026-01-01T12", "2026-01-20T12"),
         &message("").replace("2026-01-01T12:00:00.5Z", "2025-12-31T23:59:59.9995Z"),
         &message("").replace("created_at", "creatd_at"),
+        &message("").replace(r#""2026-01-01T12:00:00.5Z""#, "1767268800"),
         r#"{"type":"device","data":{"id":"x"}}"#,
         &deep,
         "{} x",
@@ -219,6 +303,7 @@ fn what_cannot_be_used_is_kept_with_its_reason() {
             "channel_not_asked_for",
             "out_of_window",
             "missing_field",
+            "wrong_type",
             "unclassified",
             "too_deep",
             "not_json",
@@ -227,7 +312,8 @@ fn what_cannot_be_used_is_kept_with_its_reason() {
     );
     assert_eq!(decoded.rows("messages"), 0);
     assert_eq!(decoded.tally.margin, 1);
-    assert_eq!(decoded.tally.rejected, 5);
+    assert_eq!(decoded.tally.rejected, 6);
+    assert_eq!(decoded.column("quarantine", "detail")[4], "`created_at` is 1767268800");
     assert_eq!((decoded.tally.out_of_window, decoded.tally.out_of_window_updated_inside), (1, 1));
     assert_eq!(decoded.tally.unclassified, BTreeMap::from([("device".to_owned(), 1), ("unknown".to_owned(), 1)]));
     assert_eq!(decoded.column("quarantine", "line_number")[..3], ["1", "2", "3"]);

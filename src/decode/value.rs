@@ -7,11 +7,11 @@ use sonic_rs::{JsonValueTrait, LazyValue};
 /// Go's zero time, `0001-01-01T00:00:00Z`, which stands for "never".
 const GO_ZERO_US: i64 = -62_135_596_800_000_000;
 
-/// Go's zero time in nanoseconds as its int64 arithmetic yields it.
-const GO_ZERO_NS: i64 = -6_795_364_578_871_345_152;
+/// The same as a whole number: in nanoseconds, as Go's overflowing arithmetic yields it, and in coarser units.
+const GO_ZERO: [i64; 4] = [-6_795_364_578_871_345_152, GO_ZERO_US, GO_ZERO_US / 1_000, GO_ZERO_US / 1_000_000];
 
-/// Nanosecond integers below this are days in 1970: seconds, milliseconds or something else altogether.
-const PLAUSIBLE_NS: u64 = 1_000_000_000_000_000;
+/// Integers below this are seconds, milliseconds or microseconds: as nanoseconds they would lie before March 1973.
+const PLAUSIBLE_NS: u64 = 100_000_000_000_000_000;
 
 /// A point in time, or the explicit absence of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,11 @@ pub(crate) enum Time {
     At(i64),
     /// Go's zero time or an empty string.
     Never,
+}
+
+/// The JSON text of a value. The parser leaves the space behind a number with it.
+pub(super) fn raw<'v>(value: &'v LazyValue<'_>) -> &'v str {
+    value.as_raw_str().trim_ascii_end()
 }
 
 pub(super) fn is_null(value: &LazyValue<'_>) -> bool {
@@ -54,7 +59,7 @@ pub(super) fn boolean(value: &LazyValue<'_>) -> Option<bool> {
 
 /// A whole number; with `lenient`, also one spelled in a string.
 pub(super) fn integer(value: &LazyValue<'_>, lenient: bool) -> Option<i64> {
-    let raw = value.as_raw_str();
+    let raw = raw(value);
     match raw.as_bytes()[0] {
         b'"' if lenient => parse_integer(value.as_str()?),
         b'-' | b'0'..=b'9' => parse_integer(raw),
@@ -73,7 +78,7 @@ fn parse_integer(text: &str) -> Option<i64> {
 
 /// A finite number; with `lenient`, also one spelled in a string.
 pub(super) fn float(value: &LazyValue<'_>, lenient: bool) -> Option<f64> {
-    let raw = value.as_raw_str();
+    let raw = raw(value);
     let text = match raw.as_bytes()[0] {
         b'"' if lenient => value.as_str()?,
         b'-' | b'0'..=b'9' => raw,
@@ -82,23 +87,27 @@ pub(super) fn float(value: &LazyValue<'_>, lenient: bool) -> Option<f64> {
     text.parse().ok().filter(|number: &f64| number.is_finite())
 }
 
-/// RFC 3339 text or integer nanoseconds.
+/// RFC 3339 text, or nanoseconds as a whole number, which may stand in a text to survive readers that know floats only.
 pub(super) fn time(value: &LazyValue<'_>) -> Option<Time> {
-    let raw = value.as_raw_str();
+    let raw = raw(value);
     match raw.as_bytes()[0] {
-        b'"' => {
-            let text = value.as_str()?;
-            if text.is_empty() { Some(Time::Never) } else { parse_rfc3339_us(text).map(never_if_zero) }
-        }
-        b'-' | b'0'..=b'9' => {
-            let ns: i64 = raw.parse().ok()?;
-            match ns {
-                GO_ZERO_NS => Some(Time::Never),
-                ns if ns.unsigned_abs() < PLAUSIBLE_NS => None,
-                ns => Some(Time::At(ns.div_euclid(1_000))),
-            }
-        }
+        b'"' => match value.as_str()? {
+            "" => Some(Time::Never),
+            text => match parse_rfc3339_us(text) {
+                Some(us) => Some(never_if_zero(us)),
+                None => whole_ns(text),
+            },
+        },
+        b'-' | b'0'..=b'9' => whole_ns(raw),
         _ => None,
+    }
+}
+
+fn whole_ns(text: &str) -> Option<Time> {
+    match text.parse().ok()? {
+        ns if GO_ZERO.contains(&ns) => Some(Time::Never),
+        ns if ns.unsigned_abs() < PLAUSIBLE_NS => None,
+        ns => Some(Time::At(ns.div_euclid(1_000))),
     }
 }
 
@@ -106,7 +115,8 @@ fn never_if_zero(us: i64) -> Time {
     if us == GO_ZERO_US { Time::Never } else { Time::At(us) }
 }
 
-/// RFC 3339 with 0 to 9 digits of a second and any offset, in microseconds since 1970; finer digits are cut.
+/// RFC 3339 with 0 to 9 digits of a second and any offset, in microseconds since 1970; finer digits are cut. A leap second,
+/// which only midnight can have, is the second that follows it.
 pub(crate) fn parse_rfc3339_us(text: &str) -> Option<i64> {
     let bytes = text.as_bytes();
     let number = |from: usize, to: usize| -> Option<i64> {
@@ -124,7 +134,7 @@ pub(crate) fn parse_rfc3339_us(text: &str) -> Option<i64> {
     if !(1..=12).contains(&month) || day < 1 || day > days_in_month(year, month) {
         return None;
     }
-    if hour > 23 || minute > 59 || second > 59 {
+    if hour > 23 || minute > 59 || second > 60 {
         return None;
     }
     let mut at = 19;
@@ -155,6 +165,9 @@ pub(crate) fn parse_rfc3339_us(text: &str) -> Option<i64> {
         return None;
     };
     let seconds = days_since_1970(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second - offset_seconds;
+    if second == 60 && seconds.rem_euclid(86_400) != 0 {
+        return None;
+    }
     (at == bytes.len()).then_some(seconds * 1_000_000 + fraction_us)
 }
 
@@ -197,11 +210,24 @@ mod tests {
             r#""2026-01-01t13:30:00.0+01:30""#,
             r#""2026-01-01T07:00:00-05:00""#,
             "1767268800000000000",
+            "1767268800000000000 ",
+            r#""1767268800000000000""#,
         ] {
             assert_eq!(at(same), Some(noon), "{same}");
         }
         assert_eq!(at(r#""2026-01-01T12:00:00.1234567Z""#), Some(Time::At(1_767_268_800_123_456)));
-        for never in [r#""""#, r#""0001-01-01T00:00:00Z""#, "-6795364578871345152"] {
+        assert_eq!(at(r#""2016-12-31T23:59:60.5Z""#), Some(Time::At(1_483_228_800_500_000)));
+        assert_eq!(at(r#""2017-01-01T05:29:60+05:30""#), Some(Time::At(1_483_228_800_000_000)));
+        for never in [
+            r#""""#,
+            r#""0001-01-01T00:00:00Z""#,
+            r#""0001-01-01t00:00:00.000000000z""#,
+            r#""0001-01-01T01:00:00+01:00""#,
+            "-6795364578871345152",
+            "-62135596800",
+            "-62135596800000",
+            "-62135596800000000",
+        ] {
             assert_eq!(at(never), Some(Time::Never), "{never}");
         }
         for bad in [
@@ -213,6 +239,14 @@ mod tests {
             r#""2026-01-01T12:00:00Zulu""#,
             r#""yesterday""#,
             "1767268800",
+            "1767268800000",
+            "1767268800000000",
+            "1767268800000000000.5",
+            "1.7672688e18",
+            "99999999999999999999",
+            r#""1767268800""#,
+            r#""2026-01-01T12:00:60Z""#,
+            r#""2026-01-01T23:59:61Z""#,
             "true",
             "{}",
         ] {
@@ -223,6 +257,8 @@ mod tests {
     #[test]
     fn numbers_fit_or_do_not() {
         assert_eq!(integer(&value("12"), false), Some(12));
+        let spaced = super::super::scan::elements(&value("[12 , 1.5\t]")).unwrap();
+        assert_eq!((integer(&spaced[0], false), float(&spaced[1], false)), (Some(12), Some(1.5)));
         assert_eq!(integer(&value("12.0"), false), Some(12));
         assert_eq!(integer(&value("-9223372036854775808"), false), Some(i64::MIN));
         assert_eq!(integer(&value("9223372036854775808"), false), None);

@@ -23,7 +23,7 @@ pub struct Vanishing {
     pub at: Timestamp,
     /// Channels that could not be exported now: their rows are carried over as they are.
     pub carried: HashSet<String>,
-    /// Messages that have more reactions than exports embed: a reaction that is not delivered may still be there.
+    /// Messages that have more reactions than were delivered: one that is missing may still be there.
     pub cut_reactions: HashSet<u64>,
 }
 

@@ -1,10 +1,11 @@
 //! A lake equals the app, whatever form Stream's undocumented choices take.
 
-use simulator::World;
+use serde_json::{Value, json};
 use simulator::switches::{
     Address, Bound, ChannelLines, Compression, CustomPlace, DeletedType, Envelope, KindNames, RangeSupport,
     ReactionForm, Switches, TimestampForm, UpdatedAtMoves, UserForm, UserLines,
 };
+use simulator::{Size, World};
 
 use crate::bench::{Bench, Place, seed, two_days};
 
@@ -26,7 +27,7 @@ fn check(switches: Switches, place: Place) {
         for nothing in ["rejected", "out_of_window", "rescued", "duplicate_keys"] {
             assert_eq!(summary[nothing], 0, "{nothing}: {summary}");
         }
-        assert_eq!(summary["unclassified"], serde_json::json!({}));
+        assert_eq!(summary["unclassified"], json!({}));
     }
     let contents = bench.assert_exact("2026-01-05", "2026-01-07");
     contents.assert_one_file_each(&["messages", "reactions"]);
@@ -159,4 +160,45 @@ fn no_channel_lines_no_ranges_other_deletes() {
         switches.etag = false;
         switches.content_length = false;
     });
+}
+
+#[test]
+fn what_the_app_has_is_typed() {
+    let switches = Switches { reactions: ReactionForm::Both, ..Switches::default() };
+    let size = Size { channels: 24, days: 1, messages_per_channel_day: 12, ..Size::default() };
+    let Some(bench) = Bench::with(World::seeded(seed(), &size), switches, Place::Folder) else { return };
+    let summary = bench.sync("2026-01-05", "2026-01-06", &[]).assert_status(0, "committed");
+    assert_eq!((&summary["rescued"], &summary["reactions_truncated"]), (&json!(0), &json!(0)));
+    let some = |rows: &[Value], path: &str| {
+        assert!(rows.iter().any(|row| row.pointer(path).is_some_and(|value| !value.is_null())), "no {path}");
+    };
+    let messages = bench.rows("messages");
+    for path in [
+        "/reaction_groups/0/type",
+        "/reaction_groups/0/count",
+        "/reaction_groups/0/first_reaction_at",
+        "/reaction_groups/0/latest_reactions_by",
+        "/shared_location/latitude",
+        "/shared_location/end_at",
+        "/member/channel_role",
+        "/moderation/action",
+        "/moderation/text_harms/0",
+        "/mentioned_roles/0",
+        "/mentioned_here",
+        "/image_labels",
+        "/language",
+        "/attachments/0/file_size",
+        "/attachments/0/mime_type",
+    ] {
+        some(&messages, path);
+    }
+    for (dataset, paths) in [
+        ("polls", ["/options/0/id", "/options/2/text", "/vote_counts_by_option"]),
+        ("users", ["/teams/0", "/teams_role", "/read_receipts_enabled"]),
+        ("members", ["/archived_at", "/invite_accepted_at", "/invited"]),
+        ("channels", ["/cooldown", "/filter_tags/0", "/config"]),
+    ] {
+        let rows = bench.rows(dataset);
+        paths.iter().for_each(|path| some(&rows, path));
+    }
 }
