@@ -62,8 +62,6 @@ impl Found {
                         Ok(Value::Number(number)) => self.value(number),
                         _ => {}
                     }
-                    // Of a channel as one line, quarantine names the key that it does not know.
-                    self.keys.extend(text.strip_prefix("element.").map(str::to_owned));
                     self.value(text);
                 }
             }
@@ -210,8 +208,15 @@ fn lost(lines: &[Value]) -> Vec<String> {
 
 /// A line in each envelope. What the envelope itself says is told from what it holds.
 fn envelopes(kind: &str, entity: &Value) -> Vec<Value> {
-    let mut shapes =
-        vec![json!({ "type": kind, "data": entity }), json!({ "type": kind, "item": entity }), json!({ kind: entity })];
+    let mut shapes = vec![
+        json!({ "type": kind, "data": entity }),
+        json!({ "type": kind, "item": entity }),
+        json!({ kind: entity }),
+        json!({ "type": kind, "data": entity, "beside": 7, "more": { "deep": [true] }, "none": null }),
+        json!({ "type": kind, "data": entity, "item": { "second": 8 } }),
+        json!({ "data": { kind: entity } }),
+        json!({ "type": kind, "data": { kind: entity } }),
+    ];
     if kind == "message" || kind == "channel" {
         shapes.push(entity.clone());
     }

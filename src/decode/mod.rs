@@ -12,6 +12,7 @@ mod object;
 mod plan;
 mod route;
 mod scan;
+mod set_aside;
 mod spool;
 mod table;
 mod value;
@@ -29,17 +30,20 @@ use sonic_rs::LazyValue;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use self::context::{Reject, Surroundings};
-use self::envelope::{Kind, Shape, classify};
+use self::envelope::{Element, Kind, MAX_ENVELOPES, Shape, classify};
 use self::exclude::Exclusions;
 use self::object::{Row, missing, text_of, time_of};
 pub use self::plan::MAX_KEYS;
 use self::plan::{Plan, SlotSet};
 pub use self::route::{NO_CELL, Route, Routes};
 use self::scan::{Scan, elements, lookup, within_depth};
+pub(crate) use self::set_aside::excerpt;
+pub use self::set_aside::{FirstSetAside, SetAside};
 use self::spool::Spool;
 pub use self::table::{HIDDEN_COLUMNS, hidden_schema};
 use self::table::{Place, Table};
 use crate::columns::Schemas;
+use crate::kinds::{self, BESIDE, Kinds};
 use crate::ndjson::Line;
 
 /// Deeper lines are quarantined: custom data is 5 KB at most, so this is far beyond any real one.
@@ -50,6 +54,9 @@ const MAX_SEEN: usize = 1 << 16;
 
 /// Reactions that a message embeds at most; at this many, there may be more.
 const EMBEDDED_REACTIONS: usize = 10;
+
+/// The keys that name a channel from outside.
+const ADDRESS: [&str; 3] = ["cid", "channel_type", "channel_id"];
 
 const MESSAGES: usize = 0;
 const REACTIONS: usize = 1;
@@ -81,10 +88,12 @@ pub struct Tally {
     pub rejected: u64,
     /// Rejects by reason.
     pub reasons: BTreeMap<&'static str, u64>,
-    /// Where the first reject stands: task, line and reason.
-    pub first_reject: Option<String>,
+    /// The first lines of each reason, those of no known kind and those outside the span included.
+    pub first_set_aside: FirstSetAside,
     /// Lines of no known kind, by the kind that they say they are.
-    pub unclassified: BTreeMap<String, u64>,
+    pub unclassified: Kinds,
+    /// Files in which nothing is known.
+    pub unrecognised_files: u64,
     /// Messages outside the span.
     pub out_of_window: u64,
     /// Those of them that were updated inside it.
@@ -112,14 +121,13 @@ impl Tally {
         for (kind, lines) in other.lines {
             *self.lines.entry(kind).or_default() += lines;
         }
-        for (kind, lines) in other.unclassified {
-            *self.unclassified.entry(kind).or_default() += lines;
-        }
+        self.unclassified.extend(&other.unclassified);
         for (reason, lines) in other.reasons {
             *self.reasons.entry(reason).or_default() += lines;
         }
-        self.first_reject = self.first_reject.take().or(other.first_reject);
+        self.first_set_aside.extend(other.first_set_aside);
         self.rejected += other.rejected;
+        self.unrecognised_files += other.unrecognised_files;
         self.out_of_window += other.out_of_window;
         self.out_of_window_updated_inside += other.out_of_window_updated_inside;
         self.margin += other.margin;
@@ -157,6 +165,8 @@ pub struct Decoder {
 struct At {
     number: u64,
     offset: u64,
+    /// Envelopes that were opened because what was in them was another.
+    opened: u8,
 }
 
 impl Decoder {
@@ -181,7 +191,7 @@ impl Decoder {
 
     /// Takes one line. The only error is that of a full temporary disk.
     pub fn line(&mut self, line: Line<'_>) -> io::Result<()> {
-        let at = At { number: line.number, offset: line.offset };
+        let at = At { number: line.number, offset: line.offset, opened: 0 };
         if line.is_too_long() {
             let detail = format!("{} bytes; only its beginning is kept", line.length);
             self.reject_bytes(at, line, "line_too_long", &detail);
@@ -225,7 +235,7 @@ impl Decoder {
         let mut waiting = std::mem::take(&mut self.waiting);
         waiting.drain(|number, offset, text| {
             if let Ok(value) = sonic_rs::from_str::<LazyValue<'_>>(text) {
-                self.reaction(value, At { number, offset }, true)?;
+                self.reaction(value, At { number, offset, opened: 0 }, true)?;
             }
             Ok(())
         })?;
@@ -234,6 +244,8 @@ impl Decoder {
                 self.ready.push((index, batch));
             }
         }
+        let strange = self.tally.rejected + self.tally.unclassified.strange();
+        self.tally.unrecognised_files = u64::from(self.tally.lines.is_empty() && strange > 0);
         Ok((self.ready, self.tally))
     }
 
@@ -242,27 +254,34 @@ impl Decoder {
         match classify(value) {
             Shape::Entity(kind, object) => self.entity(kind, object, None, at),
             Shape::Many(values) => values.into_iter().try_for_each(|value| self.shape(value, at)),
-            Shape::Element(element) => {
-                let cid = element.channel.as_ref().and_then(|channel| self.cid_of_channel(channel));
-                if let Some(channel) = element.channel {
-                    self.entity(Kind::Channel, channel, None, at)?;
-                }
-                for (kind, list) in element.lists {
-                    for object in elements(&list).unwrap_or_default() {
-                        self.entity(kind, object, cid.as_deref(), at)?;
-                    }
-                }
-                for (key, value) in element.rest {
-                    let kind = format!("element.{key}");
-                    self.unclassified(at, &kind, value.as_raw_str());
-                }
-                Ok(())
-            }
+            Shape::Element(element) => self.element(element, at),
             Shape::Unknown(kind) => {
                 self.unclassified(at, kind.as_deref().unwrap_or("unknown"), raw.as_raw_str());
                 Ok(())
             }
         }
+    }
+
+    fn element(&mut self, element: Element<'_>, at: At) -> io::Result<()> {
+        let Element { channel, parts, rest } = element;
+        let cid = match &channel {
+            Some(channel) => self.cid_of_channel(channel),
+            None => address(|key| rest.iter().find(|(name, _)| name == key).and_then(|(_, value)| value::text(value))),
+        };
+        let is_told = cid.as_deref().is_some_and(|cid| repeats_address(&rest, cid, &parts));
+        if let Some(channel) = channel {
+            self.entity(Kind::Channel, channel, None, at)?;
+        }
+        for (kind, part) in parts {
+            for object in elements(&part).unwrap_or_else(|| vec![part]) {
+                self.entity(kind, object, cid.as_deref(), at)?;
+            }
+        }
+        for (key, value) in rest.iter().filter(|(key, _)| !(is_told && ADDRESS.contains(&key.as_ref()))) {
+            let line = format!("{{{}:{}}}", serde_json::Value::from(key.as_ref()), value.as_raw_str());
+            self.unclassified(at, &format!("{BESIDE}{key}"), &line);
+        }
+        Ok(())
     }
 
     fn cid_of_channel(&self, channel: &LazyValue<'_>) -> Option<String> {
@@ -273,38 +292,80 @@ impl Decoder {
     fn entity(&mut self, kind: Kind, object: LazyValue<'_>, cid: Option<&str>, at: At) -> io::Result<()> {
         *self.tally.lines.entry(kind.dataset()).or_default() += 1;
         match kind {
-            Kind::Message => {
-                self.message(object, cid, at);
-                Ok(())
-            }
+            Kind::Message => self.message(object, cid, at),
             Kind::Reaction => self.reaction(object, at, false),
-            kind => {
-                self.snapshot(kind, object, cid, at);
+            kind => self.snapshot(kind, object, cid, at),
+        }
+    }
+
+    /// An object that lacks what it should have. It may be an envelope that stands in another.
+    fn incomplete(
+        &mut self,
+        kind: Kind,
+        object: LazyValue<'_>,
+        cid: Option<&str>,
+        at: At,
+        detail: &str,
+    ) -> io::Result<()> {
+        let raw = object.clone();
+        let raw = raw.as_raw_str();
+        let is_inside = |value: &LazyValue<'_>| value.as_raw_str().len() < raw.len();
+        let may_open = at.opened < MAX_ENVELOPES;
+        let inside = At { opened: at.opened + 1, ..at };
+        match classify(object) {
+            Shape::Entity(inner, value) if may_open && inner == kind && is_inside(&value) => {
+                self.uncount(kind);
+                self.entity(kind, value, cid, inside)
+            }
+            Shape::Element(element)
+                if may_open
+                    && ((kind == Kind::Channel && element.channel.is_some())
+                        || matches!(element.parts.as_slice(), [(inner, _)] if *inner == kind)) =>
+            {
+                self.uncount(kind);
+                self.element(element, inside)
+            }
+            _ => {
+                self.reject(at, "missing_field", detail, raw, Some(kind.dataset()));
                 Ok(())
             }
         }
     }
 
-    fn message(&mut self, object: LazyValue<'_>, cid: Option<&str>, at: At) {
-        let raw = object.clone();
-        let raw = raw.as_raw_str();
+    /// It is not an entity, but has one in it that will be counted.
+    fn uncount(&mut self, kind: Kind) {
+        if let Some(lines) = self.tally.lines.get_mut(kind.dataset()) {
+            *lines -= 1;
+            if *lines == 0 {
+                self.tally.lines.remove(kind.dataset());
+            }
+        }
+    }
+
+    fn message(&mut self, object: LazyValue<'_>, cid: Option<&str>, at: At) -> io::Result<()> {
+        let whole = object.clone();
+        let raw = whole.as_raw_str();
         let plan = Arc::clone(&self.plan);
         let columns = &plan.tables[MESSAGES].object;
         let Some(scan) = Scan::of(&columns.keys, object) else {
-            return self.reject(at, "not_an_object", "a message should be one", raw, Some("messages"));
+            self.reject(at, "not_an_object", "a message should be one", raw, Some("messages"));
+            return Ok(());
         };
         let task = Arc::clone(&self.task);
         let around = Surroundings { cid, raw: task.keep_raw.then_some(raw), ..task.surroundings() };
         if let Some(column) = missing(columns, &scan, &around) {
             let detail = format!("no `{column}`");
-            return self.reject(at, "missing_field", &detail, raw, Some("messages"));
+            return self.incomplete(Kind::Message, whole.clone(), cid, at, &detail);
         }
         let column = |name: &str| columns.columns.iter().find(|column| column.name == name);
         let text = |name: &str| column(name).and_then(|column| text_of(column, &scan, &around));
         let time = |name: &str| column(name).and_then(|column| time_of(column, &scan));
-        let (Some(id), Some(cid), Some(created_at_us)) = (text("id"), text("cid"), time("created_at")) else { return };
+        let (Some(id), Some(cid), Some(created_at_us)) = (text("id"), text("cid"), time("created_at")) else {
+            return Ok(());
+        };
         if task.channels.as_ref().is_some_and(|channels| !channels.contains(cid.as_ref())) {
-            return self.reject(at, "channel_not_asked_for", &cid, raw, Some("messages"));
+            self.reject(at, "channel_not_asked_for", &cid, raw, Some("messages"));
+            return Ok(());
         }
         if !self.tally.channels_returned.contains(cid.as_ref()) {
             self.tally.channels_returned.insert(cid.clone().into_owned());
@@ -312,20 +373,22 @@ impl Decoder {
         let cid_number = self.number_of(&cid);
         self.messages.insert(message_key(&id), (created_at_us, cid_number));
         if task.superseded.contains(cid.as_ref()) {
-            return;
+            return Ok(());
         }
         let cell = match task.routes.route(created_at_us) {
             Route::Cell(cell) => cell,
             Route::Margin => {
                 self.tally.margin += 1;
-                return;
+                return Ok(());
             }
             Route::Outside => {
                 self.tally.out_of_window += 1;
                 let updated_inside = time("updated_at").is_some_and(|at_us| task.routes.is_near(at_us));
                 self.tally.out_of_window_updated_inside += u64::from(updated_inside);
+                self.note(at, "out_of_window", None, raw.as_bytes());
                 let reject = Reject { created_at_us: Some(created_at_us), ..at.reject("out_of_window", raw) };
-                return self.quarantine(&Reject { kind: Some("messages"), ..reject }, Some(&cid));
+                self.quarantine(&Reject { kind: Some("messages"), ..reject }, Some(&cid));
+                return Ok(());
             }
         };
         if let Some(column) = columns.keys.find("latest_reactions")
@@ -342,16 +405,16 @@ impl Decoder {
             ..task.surroundings()
         };
         self.append(MESSAGES, &scan, &around, &children, &place, raw.len());
+        Ok(())
     }
 
     /// A reaction on a line of its own. Until its message is known, it waits; at the end of the file it waits no more.
     fn reaction(&mut self, object: LazyValue<'_>, at: At, is_last_chance: bool) -> io::Result<()> {
-        let raw = object.clone();
-        let raw = raw.as_raw_str();
+        let whole = object.clone();
+        let raw = whole.as_raw_str();
         let message_id = lookup(&object, "message_id").and_then(|value| value::text(&value).map(Cow::into_owned));
         let Some(message_id) = message_id else {
-            self.reject(at, "missing_field", "no `message_id`", raw, Some("reactions"));
-            return Ok(());
+            return self.incomplete(Kind::Reaction, object, None, at, "no `message_id`");
         };
         let Some((created_at_us, cid)) = self.messages.get(&message_key(&message_id)).copied() else {
             if is_last_chance {
@@ -379,18 +442,20 @@ impl Decoder {
         Ok(())
     }
 
-    fn snapshot(&mut self, kind: Kind, object: LazyValue<'_>, cid: Option<&str>, at: At) {
-        let raw = object.clone();
-        let raw = raw.as_raw_str();
+    fn snapshot(&mut self, kind: Kind, object: LazyValue<'_>, cid: Option<&str>, at: At) -> io::Result<()> {
+        let whole = object.clone();
+        let raw = whole.as_raw_str();
         let table = dataset_index(kind);
         let task = Arc::clone(&self.task);
         let around = Surroundings { cid, ..task.surroundings() };
         if let Some(cid) = self.foreign_channel(kind, &object, cid) {
-            return self.reject(at, "channel_not_asked_for", &cid, raw, Some(kind.dataset()));
+            self.reject(at, "channel_not_asked_for", &cid, raw, Some(kind.dataset()));
+            return Ok(());
         }
         let place = Place { cell: NO_CELL, partition: task.routes.partition(NO_CELL, None) };
-        if let Err(detail) = self.row(table, object, &around, &place) {
-            self.reject(at, "missing_field", &detail, raw, Some(kind.dataset()));
+        match self.row(table, object, &around, &place) {
+            Ok(()) => Ok(()),
+            Err(detail) => self.incomplete(kind, whole.clone(), around.cid, at, &detail),
         }
     }
 
@@ -399,10 +464,8 @@ impl Decoder {
         let cid = match kind {
             Kind::Channel => self.cid_of_channel(object)?,
             Kind::Member | Kind::Read => {
-                let text = |key| lookup(object, key).and_then(|value| value::text(&value).map(Cow::into_owned));
-                text("cid")
-                    .or_else(|| Some(format!("{}:{}", text("channel_type")?, text("channel_id")?)))
-                    .or_else(|| cid.map(str::to_owned))?
+                let text = |key: &str| lookup(object, key).and_then(|value| value::text(&value).map(Cow::into_owned));
+                address(text).or_else(|| cid.map(str::to_owned))?
             }
             _ => return None,
         };
@@ -520,22 +583,33 @@ impl Decoder {
     }
 
     fn unclassified(&mut self, at: At, kind: &str, raw: &str) {
-        // The kind is what the file says: kept short, since it is a key of the summary.
-        let short: String = kind.chars().take(64).collect();
-        self.quarantine(&Reject { kind: Some(&short), ..at.reject("unclassified", raw) }, None);
-        *self.tally.unclassified.entry(short).or_default() += 1;
+        let kind = kinds::name(kind);
+        self.note(at, "unclassified", Some(&format!("kind `{kind}`")), raw.as_bytes());
+        self.quarantine(&Reject { kind: Some(&kind), ..at.reject("unclassified", raw) }, None);
+        self.tally.unclassified.add(&kind, 1);
     }
 
     fn reject(&mut self, at: At, reason: &'static str, detail: &str, raw: &str, kind: Option<&str>) {
-        self.count_reject(at, reason);
+        self.count_reject(at, reason, detail, raw.as_bytes());
         self.quarantine(&Reject { detail: Some(detail), kind, ..at.reject(reason, raw) }, None);
     }
 
-    fn count_reject(&mut self, at: At, reason: &'static str) {
+    fn count_reject(&mut self, at: At, reason: &'static str, detail: &str, line: &[u8]) {
         self.tally.rejected += 1;
         *self.tally.reasons.entry(reason).or_default() += 1;
-        let first = || format!("line {} of export task {} ({reason})", at.number, self.task.task_id);
-        self.tally.first_reject.get_or_insert_with(first);
+        self.note(at, reason, Some(detail), line);
+    }
+
+    /// Keeps the line for people, if it is one of the first.
+    fn note(&mut self, at: At, reason: &'static str, detail: Option<&str>, line: &[u8]) {
+        let task = &self.task;
+        self.tally.first_set_aside.add(reason, || SetAside {
+            task_id: task.task_id.clone(),
+            line_number: at.number,
+            reason,
+            detail: detail.map(|detail| excerpt(detail.as_bytes())),
+            excerpt: excerpt(line),
+        });
     }
 
     /// A line whose text is no JSON that can be looked into.
@@ -548,14 +622,14 @@ impl Decoder {
     }
 
     fn reject_bytes(&mut self, at: At, line: Line<'_>, reason: &'static str, detail: &str) {
-        self.count_reject(at, reason);
         // What must be left out cannot be found in it.
         let withheld = format!("{detail}; its bytes are withheld, since exclusions are set");
-        let (detail, encoded) = if self.exclusions.is_empty() {
-            (detail, Some(BASE64_STANDARD.encode(line.bytes)))
+        let (detail, shown, encoded) = if self.exclusions.is_empty() {
+            (detail, line.bytes, Some(BASE64_STANDARD.encode(line.bytes)))
         } else {
-            (withheld.as_str(), None)
+            (withheld.as_str(), &b""[..], None)
         };
+        self.count_reject(at, reason, detail, shown);
         let reject = Reject {
             detail: Some(detail),
             bytes: line.length,
@@ -607,6 +681,34 @@ impl At {
     }
 }
 
+/// Whether the address beside entities is what their rows say anyhow: none of them has another.
+fn repeats_address(rest: &[(Cow<'_, str>, LazyValue<'_>)], cid: &str, parts: &[(Kind, LazyValue<'_>)]) -> bool {
+    let (channel_type, channel_id) = cid.split_once(':').unwrap_or_default();
+    let mut beside = rest.iter().filter(|(key, _)| ADDRESS.contains(&key.as_ref())).peekable();
+    let of_cid = |key: &str| match key {
+        "cid" => cid,
+        "channel_type" => channel_type,
+        _ => channel_id,
+    };
+    let agrees = |object: &LazyValue<'_>| {
+        let own = address(|key| lookup(object, key).and_then(|value| value::text(&value).map(Cow::into_owned)));
+        own.is_none_or(|own| own == cid)
+    };
+    beside.peek().is_some()
+        && beside.all(|(key, value)| value::text(value).is_some_and(|text| text == of_cid(key)))
+        && parts.iter().all(|(kind, part)| {
+            matches!(kind, Kind::Message | Kind::Member | Kind::Read)
+                && elements(part).map_or_else(|| agrees(part), |objects| objects.iter().all(agrees))
+        })
+}
+
+/// A channel as entities name it that are in one.
+fn address<S: AsRef<str> + Into<String>>(text: impl Fn(&str) -> Option<S>) -> Option<String> {
+    text("cid")
+        .map(Into::into)
+        .or_else(|| Some(format!("{}:{}", text("channel_type")?.as_ref(), text("channel_id")?.as_ref())))
+}
+
 fn dataset_index(kind: Kind) -> usize {
     crate::schema::DATASETS.iter().position(|dataset| *dataset == kind.dataset()).unwrap_or(QUARANTINE)
 }
@@ -614,6 +716,9 @@ fn dataset_index(kind: Kind) -> usize {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod columns_tests;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod forms;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod lossless;
