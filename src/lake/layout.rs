@@ -276,6 +276,9 @@ mod tests {
             "messages/event_date=2026-01-31/channel_type=live%20stream/a-1.parquet"
         );
         assert!(data(QUARANTINE).to_string().starts_with("_quarantine/event_date="));
+        let rejected = Key::Rejected { run_id: Uuid::nil(), file: "a-1".to_owned() };
+        assert_eq!(rejected.to_string(), "_chatlake/rejected/00000000-0000-0000-0000-000000000000/a-1.parquet");
+        assert!(rejected.path().prefix_matches(&Key::rejected_by(Uuid::nil())));
     }
 
     #[test]
