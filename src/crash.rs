@@ -89,6 +89,7 @@ fn step(verb: &str, location: &Path) -> String {
         Some(Key::Snapshot(_)) => "snapshot",
         Some(Key::Lists(_)) => "lists",
         Some(Key::Staged { .. }) => "staged",
+        Some(Key::Rejected { .. }) => "rejected",
         Some(Key::Journal { .. }) => "record",
         Some(Key::Probe(_)) => "probe",
         Some(Key::Data { .. }) => "data",

@@ -63,6 +63,8 @@ impl Kind {
 pub struct Error {
     kind: Kind,
     message: String,
+    /// What shows it, a line each.
+    shown: Vec<String>,
     hint: Option<String>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
@@ -73,7 +75,14 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// An error of this kind. Messages are lower case, without a full stop, and never hold a secret or a signed URL.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), hint: None, source: None }
+        Self { kind, message: message.into(), shown: Vec::new(), hint: None, source: None }
+    }
+
+    /// Shows what it is about, a line for each; more of them after those that are there.
+    #[must_use]
+    pub fn showing(mut self, lines: impl IntoIterator<Item = String>) -> Self {
+        self.shown.extend(lines);
+        self
     }
 
     /// Says what to do next: the command to type, the setting to change.
@@ -100,7 +109,7 @@ impl Error {
         ExitCode::from(self.kind.exit_code())
     }
 
-    /// The message, each cause on the same line, and the hint on its own: what `main` prints.
+    /// The message, each cause on the same line, what shows it and the hint on their own: what `main` prints.
     pub fn report(&self) -> String {
         let mut text = format!("error: {}", self.message);
         let mut cause = self.source();
@@ -111,6 +120,10 @@ impl Error {
                 text.push_str(&line);
             }
             cause = error.source();
+        }
+        for line in &self.shown {
+            text.push_str("\n  ");
+            text.push_str(line);
         }
         if let Some(hint) = &self.hint {
             text.push_str("\nhint: ");

@@ -49,6 +49,8 @@ pub enum Garbage {
     Snapshot,
     /// A journal of a run that has nothing left to bring in.
     Journal,
+    /// Lines of a span that was refused.
+    Rejected,
     /// A test of conditional writes that was cut off.
     Probe,
     /// Lists that no entry refers to.
@@ -270,6 +272,7 @@ fn doomed(facts: &Facts) -> Vec<Doomed> {
                 let forgotten = is_silent(&run_id, since(facts.now, FORGOTTEN_BY_STREAM.max(facts.older_than)));
                 (is_silent(&run_id, cutoff) && (forgotten || over.contains(&run_id))).then_some(Garbage::Journal)
             }
+            Key::Rejected { .. } => is_old.then_some(Garbage::Rejected),
             Key::Probe(_) => is_old.then_some(Garbage::Probe),
             Key::Lists(name) => (all_silent && is_old && !lists.contains(&name)).then_some(Garbage::Lists),
             Key::Identity | Key::Entry(_) => None,
@@ -386,7 +389,7 @@ fn cut_writes(root: &FsPath, cutoff: Timestamp) -> Vec<(PathBuf, Doomed)> {
 /// Only empty folders can be removed, and a writer that finds its folder gone makes it again.
 fn remove_empty_folders(root: &FsPath) -> u64 {
     let mut removed = 0;
-    for above in [Key::staging(), Key::journals()] {
+    for above in [Key::staging(), Key::rejected(), Key::journals()] {
         let runs = std::fs::read_dir(root.join(above.as_ref())).into_iter().flatten().flatten();
         removed += runs.filter(|run| std::fs::remove_dir(run.path()).is_ok()).count() as u64;
     }
@@ -449,6 +452,7 @@ impl Garbage {
             Self::Stray => "data files that the log does not know",
             Self::Snapshot => "old snapshots of the log",
             Self::Journal => "records of runs that have nothing left to bring in",
+            Self::Rejected => "files of lines that a run has refused",
             Self::Probe => "tests of conditional writes",
             Self::Lists => "lists that no entry refers to",
             Self::CutWrite => "writes that were cut off",

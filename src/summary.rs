@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
 
+use crate::kinds::Kinds;
 use crate::lake::{Changes, Revisit};
 
 /// How a run ended.
@@ -116,7 +117,7 @@ pub struct Summary {
     /// Lines in quarantine, with a reason.
     pub rejected: u64,
     /// Lines of unknown kinds, kept in quarantine.
-    pub unclassified: BTreeMap<String, u64>,
+    pub unclassified: Kinds,
     /// Messages that nobody asked for, kept in quarantine.
     pub out_of_window: u64,
     /// Rows that are not delivered any more.
@@ -198,11 +199,10 @@ impl Summary {
                 "  {cells} cells exported again, {differed} differed: messages {messages}; reactions {reactions}"
             );
         }
-        let unclassified: u64 = self.unclassified.values().sum();
         for (number, word) in [
             (self.vanished, "rows are not delivered any more (see _vanished_at)"),
             (self.rejected, "lines do not fit (see _quarantine/)"),
-            (unclassified, "lines are of unknown kinds (see _quarantine/)"),
+            (self.unclassified.total(), "lines are of unknown kinds (see _quarantine/)"),
             (self.out_of_window, "messages were outside of what was asked for (see _quarantine/)"),
             (self.rescued, "values did not fit their column (see _rescued)"),
             (self.missing_channels.len() as u64, "channels are not known to Stream"),
@@ -211,6 +211,9 @@ impl Summary {
             if number > 0 {
                 let _ = writeln!(text, "  {number} {word}");
             }
+        }
+        if !self.unclassified.is_empty() {
+            let _ = writeln!(text, "  of unknown kinds: {}", self.unclassified);
         }
         let _ = write!(
             text,

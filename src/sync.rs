@@ -434,9 +434,7 @@ impl<'a> Run<'a> {
         }
         let (tally, requests) = (&exported.tally, &exported.requests);
         summary.rejected += tally.rejected;
-        for (kind, lines) in &tally.unclassified {
-            *summary.unclassified.entry(kind.clone()).or_default() += lines;
-        }
+        summary.unclassified.extend(&tally.unclassified);
         summary.out_of_window += tally.out_of_window;
         summary.rescued += tally.rescued;
         summary.duplicate_keys += tally.duplicate_keys;

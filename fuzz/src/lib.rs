@@ -10,6 +10,7 @@ use arrow::array::Array;
 use chatlake::columns::Schemas;
 use chatlake::decode::{Decoder, Routes, Tally, Task};
 use chatlake::export::ExportTask;
+use chatlake::file_type::stranger;
 use chatlake::gunzip::Gunzip;
 use chatlake::journal::{Adopted, Begun, Record, adoptable};
 use chatlake::lake::entry::{Entry, Lists};
@@ -103,7 +104,8 @@ pub fn line(data: &[u8]) {
 
 /// A whole export: what may be compressed, lines, rows.
 pub fn file(data: &[u8]) {
-    let (chunks, _) = chunks(data);
+    let (chunks, whole) = chunks(data);
+    let _ = stranger(whole);
     let mut decoder = decoder(true);
     let mut splitter = LineSplitter::new(MAX_LINE_BYTES);
     let mut gunzip = Gunzip::default();
@@ -153,7 +155,7 @@ fn check(decoder: Decoder) {
     }
     let Tally { rejected, unclassified, out_of_window, reasons, .. } = tally;
     assert_eq!(rejected, reasons.values().sum::<u64>());
-    assert_eq!(quarantined, rejected + unclassified.values().sum::<u64>() + out_of_window);
+    assert_eq!(quarantined, rejected + unclassified.total() + out_of_window);
 }
 
 /// One object of `_chatlake/`: the first byte says which, the rest is what lies there. What is read is written as the same.

@@ -1,7 +1,8 @@
 //! What a line is. No document says what a v2 line looks like, so every line is told by itself.
 //!
 //! Known shapes: `{"type","data"}`, `{"type","item"}`, `{"<kind>": {...}}`, a bare object told by its fields, and
-//! `{channel, messages, members}`. A line may also be an array of any of them.
+//! `{channel, messages, members}`. A line may also be an array of any of them, or have one of them under `data` alone. What
+//! stands beside what is recognised is never dropped: it comes out as the rest.
 
 use std::borrow::Cow;
 
@@ -60,7 +61,7 @@ impl Kind {
 pub enum Shape<'a> {
     /// One entity.
     Entity(Kind, LazyValue<'a>),
-    /// One channel with what belongs to it.
+    /// Entities that belong together, and what stands beside them.
     Element(Element<'a>),
     /// Several shapes in one line.
     Many(Vec<LazyValue<'a>>),
@@ -68,81 +69,130 @@ pub enum Shape<'a> {
     Unknown(Option<Cow<'a, str>>),
 }
 
-/// `{channel, messages, members}`.
+/// `{channel, messages, members}`, or an entity in an envelope that says more than its kind.
 #[derive(Debug, Default)]
 pub struct Element<'a> {
     /// The channel.
     pub channel: Option<LazyValue<'a>>,
-    /// The arrays of its entities.
-    pub lists: Vec<(Kind, LazyValue<'a>)>,
+    /// Its entities: arrays of them, or single ones.
+    pub parts: Vec<(Kind, LazyValue<'a>)>,
     /// What else stands in the element.
     pub rest: Vec<(Cow<'a, str>, LazyValue<'a>)>,
 }
 
+type Entries<'a> = Vec<(Cow<'a, str>, LazyValue<'a>)>;
+
+/// Envelopes in envelopes that are opened. Each is a look at all that is in it, so their number must not be a file's to choose.
+pub const MAX_ENVELOPES: u8 = 4;
+
 /// Tells what a line is.
 pub fn classify(line: LazyValue<'_>) -> Shape<'_> {
-    if line.as_raw_str().starts_with('[') {
-        return match line.into_array_iter().map(Iterator::collect::<Result<Vec<_>, _>>) {
-            Some(Ok(values)) => Shape::Many(values),
-            _ => Shape::Unknown(None),
-        };
-    }
-    let Some(entries) = line.clone().into_object_iter() else { return Shape::Unknown(None) };
-    let mut signs = Signs::default();
-    let mut keys: Vec<(Cow<'_, str>, LazyValue<'_>)> = Vec::with_capacity(4);
-    for entry in entries {
-        let Ok((key, value)) = entry else { return Shape::Unknown(None) };
-        signs.see(&key, &value);
-        // An envelope has few keys; a bare entity needs none of them kept.
-        if keys.len() < 16 {
-            keys.push((key, value));
+    let mut line = line;
+    for _ in 0..=MAX_ENVELOPES {
+        if is(&line, '[') {
+            return match line.into_array_iter().map(Iterator::collect::<Result<Vec<_>, _>>) {
+                Some(Ok(values)) => Shape::Many(values),
+                _ => Shape::Unknown(None),
+            };
+        }
+        let Some(entries) = line.clone().into_object_iter() else { return Shape::Unknown(None) };
+        let mut signs = Signs::default();
+        let mut keys = Entries::with_capacity(4);
+        for entry in entries {
+            let Ok((key, value)) = entry else { return Shape::Unknown(None) };
+            signs.see(&key, &value);
+            // An envelope has few keys; a bare entity needs none of them kept.
+            if keys.len() < 16 {
+                keys.push((key, value));
+            }
+        }
+        if signs.count != 1 {
+            return told(line, &signs, keys);
+        }
+        match keys.pop() {
+            // An envelope without a kind: what is in it says more.
+            Some((key, value)) if is_payload(&key) && is_container(&value) => line = value,
+            Some((key, value)) => return single(key, value),
+            None => return Shape::Unknown(None),
         }
     }
-    if signs.count == 1 {
-        return single(keys);
-    }
-    if let Some(shape) = tagged(&signs, &mut keys) {
-        return shape;
-    }
-    if signs.has(Signs::CHANNEL_OBJECT) && signs.has(Signs::LIST) && !signs.has(Signs::ID) && signs.count <= 16 {
-        return element(keys);
-    }
-    match signs.bare() {
-        Some(kind) => Shape::Entity(kind, line),
-        None => Shape::Unknown(None),
-    }
+    Shape::Unknown(None)
 }
 
 /// `{"<kind>": {...}}`
-fn single<'a>(keys: Vec<(Cow<'a, str>, LazyValue<'a>)>) -> Shape<'a> {
-    let Some((key, value)) = keys.into_iter().next() else { return Shape::Unknown(None) };
+fn single<'a>(key: Cow<'a, str>, value: LazyValue<'a>) -> Shape<'a> {
     match Kind::from_name(&key) {
         Some(kind) if is(&value, '{') => Shape::Entity(kind, value),
-        Some(kind) if is(&value, '[') => Shape::Element(Element { lists: vec![(kind, value)], ..Element::default() }),
+        Some(kind) if is(&value, '[') => Shape::Element(Element { parts: vec![(kind, value)], ..Element::default() }),
         _ => Shape::Unknown(Some(key)),
     }
 }
 
-/// `{"type","data"}` and `{"type","item"}`. An `id` beside them makes it a bare entity with a custom key of that name.
-fn tagged<'a>(signs: &Signs, keys: &mut [(Cow<'a, str>, LazyValue<'a>)]) -> Option<Shape<'a>> {
-    if signs.has(Signs::ID) || !signs.has(Signs::TYPE) || !signs.has(Signs::PAYLOAD) {
-        return None;
+/// An object of several keys, or of none.
+fn told<'a>(line: LazyValue<'a>, signs: &Signs, keys: Entries<'a>) -> Shape<'a> {
+    let bare = signs.bare();
+    let all = |keys: Entries<'a>| -> Entries<'a> {
+        if keys.len() == signs.count {
+            return keys;
+        }
+        line.clone().into_object_iter().into_iter().flatten().filter_map(Result::ok).collect()
+    };
+    // With an id or an address of its own it is an entity that has a custom key of that name.
+    let may_be_tagged = signs.has(Signs::TYPE) && !(bare.is_some() && signs.has(Signs::ID | Signs::CHANNEL_REF));
+    let keys = if may_be_tagged {
+        match tagged(signs, bare, all(keys)) {
+            Ok(shape) => return shape,
+            Err(keys) => keys,
+        }
+    } else {
+        keys
+    };
+    let has_lists = signs.has(Signs::CHANNEL_OBJECT) && signs.has(Signs::LIST);
+    if !signs.has(Signs::ID) && (has_lists || (signs.has(Signs::MESSAGES) && bare.is_none())) {
+        return element(all(keys));
     }
-    let tag =
-        keys.iter().find(|(key, _)| key == "type").map(|(_, value)| value.as_str().unwrap_or_default().to_owned())?;
-    let (_, payload) = keys.iter_mut().find(|(key, value)| (key == "data" || key == "item") && is(value, '{'))?;
-    Some(match Kind::from_name(&tag) {
-        Some(kind) => Shape::Entity(kind, payload.clone()),
-        None => Shape::Unknown(Some(Cow::Owned(tag))),
+    match bare {
+        Some(kind) => Shape::Entity(kind, line),
+        None => Shape::Unknown(signs.stranger().map(Cow::Borrowed)),
+    }
+}
+
+/// `{"type","data"}` and `{"type","item"}`, or with the kind once more as the key: gives the keys back if it is neither.
+fn tagged<'a>(signs: &Signs, bare: Option<Kind>, mut keys: Entries<'a>) -> Result<Shape<'a>, Entries<'a>> {
+    let tag_at = keys.iter().rposition(|(key, value)| key == "type" && is(value, '"'));
+    let Some(tag) = tag_at.and_then(|at| keys[at].1.as_str().map(str::to_owned)) else { return Err(keys) };
+    let unknown = |keys| {
+        if bare.is_none() && signs.has(Signs::PAYLOAD) {
+            Ok(Shape::Unknown(Some(Cow::Owned(tag.clone()))))
+        } else {
+            Err(keys)
+        }
+    };
+    let Some(kind) = Kind::from_name(&tag) else { return unknown(keys) };
+    let named = |name: &str| keys.iter().rposition(|(key, value)| key == name && is_container(value));
+    let payload_at = named("data")
+        .or_else(|| named("item"))
+        .or_else(|| keys.iter().rposition(|(key, value)| Kind::from_name(key) == Some(kind) && is_container(value)));
+    let (Some(tag_at), Some(payload_at)) = (tag_at, payload_at) else { return unknown(keys) };
+    let payload = keys[payload_at].1.clone();
+    let mut place = 0;
+    keys.retain(|(_, value)| {
+        place += 1;
+        place - 1 != tag_at && place - 1 != payload_at && value.as_raw_str() != "null"
+    });
+    Ok(if keys.is_empty() && is(&payload, '{') {
+        Shape::Entity(kind, payload)
+    } else {
+        Shape::Element(Element { channel: None, parts: vec![(kind, payload)], rest: keys })
     })
 }
 
-fn element<'a>(keys: Vec<(Cow<'a, str>, LazyValue<'a>)>) -> Shape<'a> {
+fn element<'a>(keys: Entries<'a>) -> Shape<'a> {
     let mut element = Element::default();
     for (key, value) in keys {
         match Kind::from_name(&key) {
-            Some(Kind::Channel) if is(&value, '{') => element.channel = Some(value),
-            Some(kind) if is(&value, '[') => element.lists.push((kind, value)),
+            Some(Kind::Channel) if is(&value, '{') && element.channel.is_none() => element.channel = Some(value),
+            Some(kind) if is_container(&value) => element.parts.push((kind, value)),
             _ if value.as_raw_str() == "null" => {}
             _ => element.rest.push((key, value)),
         }
@@ -152,6 +202,14 @@ fn element<'a>(keys: Vec<(Cow<'a, str>, LazyValue<'a>)>) -> Shape<'a> {
 
 fn is(value: &LazyValue<'_>, first: char) -> bool {
     value.as_raw_str().starts_with(first)
+}
+
+fn is_container(value: &LazyValue<'_>) -> bool {
+    value.as_raw_str().starts_with(['{', '['])
+}
+
+fn is_payload(key: &str) -> bool {
+    matches!(key, "data" | "item")
 }
 
 /// Which of the telling keys an object has.
@@ -176,51 +234,72 @@ impl Signs {
     const USER: u32 = 1 << 11;
     const READ: u32 = 1 << 12;
     const POLL: u32 = 1 << 13;
+    const MESSAGES: u32 = 1 << 14;
+    const CALL: u32 = 1 << 15;
+    const DEVICE: u32 = 1 << 16;
 
     fn see(&mut self, key: &str, value: &LazyValue<'_>) {
+        let is_list = || value.as_raw_str().starts_with(['[', 'n']);
         self.count += 1;
         self.seen |= match key {
             "id" => Self::ID,
             "type" => Self::TYPE,
-            "data" | "item" if is(value, '{') => Self::PAYLOAD,
+            "data" | "item" => Self::PAYLOAD,
             "channel" if is(value, '{') => Self::CHANNEL_OBJECT,
-            "messages" | "members" if is(value, '[') => Self::LIST,
+            "messages" if is(value, '[') => Self::LIST | Self::MESSAGES,
+            "messages" | "members" | "reads" | "read" | "reactions" | "users" | "polls" if is_list() => Self::LIST,
             "cid" | "channel_id" => Self::CHANNEL_REF,
             "message_id" => Self::MESSAGE_ID,
             "text" | "html" | "attachments" | "reply_count" | "latest_reactions" | "parent_id" => Self::MESSAGE,
-            "channel_role" | "notifications_muted" | "invite_accepted_at" => Self::MEMBER,
+            "channel_role" | "notifications_muted" | "invite_accepted_at" | "is_moderator" => Self::MEMBER,
             "user" | "user_id" => Self::USER_REF,
             "config" | "member_count" | "created_by" | "created_by_id" | "frozen" | "last_message_at" => Self::CHANNEL,
-            "role" | "online" | "last_active" | "teams" | "language" => Self::USER,
+            "role" | "online" | "last_active" | "teams" | "language" | "banned" | "last_engaged_at" => Self::USER,
             "last_read" => Self::READ,
             "voting_visibility" | "vote_counts_by_option" | "enforce_unique_vote" => Self::POLL,
+            "backstage" | "ingress" | "egress" | "current_session_id" => Self::CALL,
+            "push_provider" => Self::DEVICE,
             _ => 0,
         };
     }
 
-    fn has(&self, sign: u32) -> bool {
-        self.seen & sign != 0
+    /// Whether any of these was seen.
+    fn has(&self, signs: u32) -> bool {
+        self.seen & signs != 0
     }
 
     fn bare(&self) -> Option<Kind> {
-        if self.has(Self::MESSAGE_ID) && self.has(Self::TYPE) && !self.has(Self::ID) {
+        let is_message = self.has(Self::MESSAGE) && self.has(Self::ID);
+        if self.has(Self::MESSAGE_ID) && self.has(Self::TYPE) && !is_message {
             Some(Kind::Reaction)
+        // A channel may have a custom key that messages have too, but nobody who wrote it.
+        } else if is_message && (self.has(Self::USER_REF) || (self.has(Self::CHANNEL_REF) && !self.has(Self::CHANNEL)))
+        {
+            Some(Kind::Message)
         } else if self.has(Self::POLL) {
             Some(Kind::Poll)
         } else if self.has(Self::READ) && self.has(Self::USER_REF) {
             Some(Kind::Read)
-        } else if self.has(Self::MESSAGE)
-            && self.has(Self::ID)
-            && (self.has(Self::CHANNEL_REF) || self.has(Self::USER_REF))
-        {
-            Some(Kind::Message)
         } else if self.has(Self::MEMBER) && self.has(Self::USER_REF) {
             Some(Kind::Member)
+        } else if self.stranger().is_some() {
+            None
         } else if self.has(Self::CHANNEL) && (self.has(Self::CHANNEL_REF) || self.has(Self::ID) && self.has(Self::TYPE))
         {
             Some(Kind::Channel)
         } else if self.has(Self::USER) && self.has(Self::ID) && !self.has(Self::CHANNEL_REF) {
             Some(Kind::User)
+        } else {
+            None
+        }
+    }
+
+    /// A kind that no dataset takes and that looks like one that is taken.
+    fn stranger(&self) -> Option<&'static str> {
+        if self.has(Self::CALL) {
+            Some("call")
+        } else if self.has(Self::DEVICE) {
+            Some("device")
         } else {
             None
         }
@@ -238,7 +317,7 @@ mod tests {
             Shape::Element(element) => format!(
                 "element channel={} {:?} rest={:?}",
                 element.channel.is_some(),
-                element.lists.iter().map(|(kind, _)| *kind).collect::<Vec<_>>(),
+                element.parts.iter().map(|(kind, _)| *kind).collect::<Vec<_>>(),
                 element.rest.iter().map(|(key, _)| key.as_ref()).collect::<Vec<_>>(),
             ),
             Shape::Many(values) => format!("many {}", values.len()),
@@ -264,6 +343,12 @@ mod tests {
             ("1", "unknown None"),
             (r"{}", "unknown None"),
             (r#"{"data":{},"foo":{}}"#, "unknown None"),
+            (r#"{"type":"message","message":{"id":"1"}}"#, r#"Message {"id":"1"}"#),
+            (r#"{"data":{"item":{"reaction":{"a":1}}}}"#, r#"Reaction {"a":1}"#),
+            (r#"{"data":[1,2]}"#, "many 2"),
+            (r#"{"type":"message","data":[{"id":"1"}]}"#, "element channel=false [Message] rest=[]"),
+            (r#"{"user":{"id":"u"},"messages":[{}],"x":1}"#, r#"element channel=false [User, Message] rest=["x"]"#),
+            (r#"{"channel":{"cid":"a:b"},"members":null}"#, "element channel=true [] rest=[]"),
         ] {
             assert_eq!(shape(line), wanted, "{line}");
         }
@@ -283,8 +368,53 @@ mod tests {
             (r#"{"id":"u","role":"user","name":"Ada"}"#, "User"),
             (r#"{"user":{"id":"u"},"last_read":"2026-01-01T00:00:00Z","unread_messages":0}"#, "Read"),
             (r#"{"id":"p","name":"Lunch?","voting_visibility":"public","options":[]}"#, "Poll"),
+            (r#"{"message_id":"m","type":"like","user_id":"u","data":{"x":1}}"#, "Reaction"),
+            (r#"{"id":"r","message_id":"m","type":"like","user_id":"u"}"#, "Reaction"),
+            (r#"{"id":"m","type":"regular","message_id":"x","text":"hi","user":null,"cid":"a:b"}"#, "Message"),
+            (
+                r#"{"id":"m","type":"regular","text":"hi","user_id":"u","cid":"a:b","last_read":1,"frozen":1}"#,
+                "Message",
+            ),
+            (r#"{"id":"b","type":"message","cid":"message:b","created_by":null,"data":{"x":1},"text":"x"}"#, "Channel"),
+            (r#"{"user_id":"u","is_moderator":true,"channel_type":"a","channel_id":"b"}"#, "Member"),
+            (r#"{"id":"u","name":"Ada","banned":false}"#, "User"),
         ] {
             assert_eq!(shape(line).split(' ').next(), Some(wanted), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_stands_beside_is_the_rest() {
+        let many: String = (0..20).map(|number| format!(r#","k{number}":{number}"#)).collect();
+        for (line, wanted) in [
+            (r#"{"type":"message","data":{"a":1},"v":2,"w":null}"#.to_owned(), r#"[Message] rest=["v"]"#.to_owned()),
+            (r#"{"id":"e1","type":"message","data":{"a":1}}"#.into(), r#"[Message] rest=["id"]"#.into()),
+            (r#"{"type":"user","data":{"a":1},"item":{"b":1}}"#.into(), r#"[User] rest=["item"]"#.into()),
+            (r#"{"type":"user","data":{"a":1},"data":{"b":1}}"#.into(), r#"[User] rest=["data"]"#.into()),
+            (r#"{"channel":{},"channel":{"x":1},"messages":[]}"#.into(), "[Channel, Message] rest=[]".into()),
+            (
+                format!(r#"{{{}"type":"message","data":{{}}}}"#, many.trim_start_matches(',').to_owned() + ","),
+                format!("[Message] rest={:?}", (0..20).map(|number| format!("k{number}")).collect::<Vec<_>>()),
+            ),
+        ] {
+            let found = shape(&line);
+            assert!(found.starts_with("element channel=") && found.ends_with(&wanted), "{line}: {found}");
+        }
+    }
+
+    #[test]
+    fn kinds_without_a_dataset_say_what_they_are() {
+        for (line, kind) in [
+            (r#"{"type":"device","data":{"id":"1"}}"#, "device"),
+            (r#"{"type":"future_channel_ban","item":{"target_id":"u"},"x":1}"#, "future_channel_ban"),
+            (r#"{"type":"call","data":null}"#, "call"),
+            (r#"{"type":"message","data":"m1"}"#, "message"),
+            (r#"{"message":null}"#, "message"),
+            (r#"{"call":[]}"#, "call"),
+            (r#"{"id":"c","type":"default","cid":"default:c","created_by":{"id":"u"},"backstage":false}"#, "call"),
+            (r#"{"id":"token","push_provider":"apn","user_id":"u","created_at":"x"}"#, "device"),
+        ] {
+            assert_eq!(shape(line), format!("unknown Some({kind:?})"), "{line}");
         }
     }
 }

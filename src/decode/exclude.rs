@@ -98,7 +98,7 @@ impl Exclusions {
     fn write(&self, value: &LazyValue<'_>, at: &At<'_>, text: &mut String) {
         if let Some(entries) = value.clone().into_object_iter() {
             let entries: Vec<_> = entries.filter_map(Result::ok).collect();
-            let tagged = matches!(at, At::Outside { .. }).then(|| tagged_kind(&entries)).flatten();
+            let tagged = tagged_kind(&entries);
             let mut object = String::new();
             for (key, value) in &entries {
                 let Some(inner) = self.inside(key, value, at, tagged) else { continue };
@@ -134,7 +134,9 @@ impl Exclusions {
                 if key == "custom" {
                     inner.extend(nodes);
                 }
-                let embedded = embedded_kind(key).filter(|_| holds_objects).map(|kind| self.entity(kind));
+                // An envelope may stand in another.
+                let kind = embedded_kind(key).or(tagged.filter(|_| matches!(key, "data" | "item")));
+                let embedded = kind.filter(|_| holds_objects).map(|kind| self.entity(kind));
                 let Some(At::Inside { nodes, all_but }) = embedded else {
                     return Some(At::Inside { nodes: inner, all_but: None });
                 };
@@ -319,6 +321,10 @@ mod tests {
             (
                 r#"[{"channel":{"id":"b","html":1,"created_by":{"email":"e"}},"messages":[{"html":1}],"members":[{"user":{"email":"e"}}]}]"#,
                 r#"[{"channel":{"id":"b","html":1,"created_by":{}},"messages":[{}],"members":[{"user":{}}]}]"#,
+            ),
+            (
+                r#"{"message":{"type":"message","data":{"html":"<p>","user":{"email":"e"},"v":1}}}"#,
+                r#"{"message":{"type":"message","data":{"user":{},"v":1}}}"#,
             ),
             (r#"{"reaction":{"user":{"email":"e"},"type":"like"}}"#, r#"{"reaction":{"user":{},"type":"like"}}"#),
             (

@@ -7,6 +7,7 @@
 mod column;
 mod context;
 mod cut_reactions;
+mod element;
 pub mod envelope;
 pub mod exclude;
 mod nested;
@@ -15,6 +16,7 @@ mod path;
 mod plan;
 mod route;
 mod scan;
+mod set_aside;
 mod spool;
 mod table;
 mod value;
@@ -33,17 +35,21 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use self::context::{Reject, Surroundings};
 use self::cut_reactions::CutReactions;
-use self::envelope::{Kind, Shape, classify};
+use self::element::address;
+use self::envelope::Kind;
 use self::exclude::Exclusions;
 use self::object::{Row, missing, text_of, time_of};
 pub use self::plan::MAX_KEYS;
 use self::plan::{Plan, SlotSet};
 pub use self::route::{NO_CELL, Route, Routes};
 use self::scan::{Scan, elements, lookup, whole_characters, within_depth};
+pub(crate) use self::set_aside::excerpt;
+pub use self::set_aside::{FirstSetAside, SetAside};
 use self::spool::Spool;
 pub use self::table::{HIDDEN_COLUMNS, hidden_schema};
 use self::table::{Place, Table};
 use crate::columns::Schemas;
+use crate::kinds::{self, Kinds};
 use crate::ndjson::Line;
 
 /// Deeper lines are quarantined: custom data is 5 KB at most, so this is far beyond any real one.
@@ -82,10 +88,12 @@ pub struct Tally {
     pub rejected: u64,
     /// Rejects by reason.
     pub reasons: BTreeMap<&'static str, u64>,
-    /// Where the first reject stands: task, line and reason.
-    pub first_reject: Option<String>,
+    /// The first lines of each reason, those of no known kind and those outside the span included.
+    pub first_set_aside: FirstSetAside,
     /// Lines of no known kind, by the kind that they say they are.
-    pub unclassified: BTreeMap<String, u64>,
+    pub unclassified: Kinds,
+    /// Files in which nothing is known.
+    pub unrecognised_files: u64,
     /// Messages outside the span.
     pub out_of_window: u64,
     /// Those of them that were updated inside it.
@@ -113,14 +121,13 @@ impl Tally {
         for (kind, lines) in other.lines {
             *self.lines.entry(kind).or_default() += lines;
         }
-        for (kind, lines) in other.unclassified {
-            *self.unclassified.entry(kind).or_default() += lines;
-        }
+        self.unclassified.extend(&other.unclassified);
         for (reason, lines) in other.reasons {
             *self.reasons.entry(reason).or_default() += lines;
         }
-        self.first_reject = self.first_reject.take().or(other.first_reject);
+        self.first_set_aside.extend(other.first_set_aside);
         self.rejected += other.rejected;
+        self.unrecognised_files += other.unrecognised_files;
         self.out_of_window += other.out_of_window;
         self.out_of_window_updated_inside += other.out_of_window_updated_inside;
         self.margin += other.margin;
@@ -161,6 +168,8 @@ pub struct Decoder {
 struct At {
     number: u64,
     offset: u64,
+    /// Envelopes that were opened because what was in them was another.
+    opened: u8,
 }
 
 impl Decoder {
@@ -187,7 +196,7 @@ impl Decoder {
 
     /// Takes one line. The only error is that of a full temporary disk.
     pub fn line(&mut self, line: Line<'_>) -> io::Result<()> {
-        let at = At { number: line.number, offset: line.offset };
+        let at = At { number: line.number, offset: line.offset, opened: 0 };
         if line.is_too_long() {
             let detail = format!("{} bytes; only its beginning is kept", line.length);
             self.reject_bytes(at, line, "line_too_long", &detail);
@@ -235,7 +244,7 @@ impl Decoder {
         let mut waiting = std::mem::take(&mut self.waiting);
         waiting.drain(|number, offset, text| {
             if let Ok(value) = sonic_rs::from_str::<LazyValue<'_>>(text) {
-                self.reaction(&value, At { number, offset }, true)?;
+                self.reaction(&value, At { number, offset, opened: 0 }, true)?;
             }
             Ok(())
         })?;
@@ -245,76 +254,43 @@ impl Decoder {
             }
         }
         self.tally.cut_reactions = self.cut_reactions.finish();
+        let strange = self.tally.rejected + self.tally.unclassified.strange();
+        self.tally.unrecognised_files = u64::from(self.tally.lines.is_empty() && strange > 0);
         Ok((self.ready, self.tally))
-    }
-
-    fn shape(&mut self, value: LazyValue<'_>, at: At) -> io::Result<()> {
-        let raw = value.clone();
-        match classify(value) {
-            Shape::Entity(kind, object) => self.entity(kind, object, None, at),
-            Shape::Many(values) => values.into_iter().try_for_each(|value| self.shape(value, at)),
-            Shape::Element(element) => {
-                let cid = element.channel.as_ref().and_then(|channel| self.cid_of_channel(channel));
-                if let Some(channel) = element.channel {
-                    self.entity(Kind::Channel, channel, None, at)?;
-                }
-                for (kind, list) in element.lists {
-                    for object in elements(&list).unwrap_or_default() {
-                        self.entity(kind, object, cid.as_deref(), at)?;
-                    }
-                }
-                for (key, value) in element.rest {
-                    let kind = format!("element.{key}");
-                    self.unclassified(at, &kind, value.as_raw_str());
-                }
-                Ok(())
-            }
-            Shape::Unknown(kind) => {
-                self.unclassified(at, kind.as_deref().unwrap_or("unknown"), raw.as_raw_str());
-                Ok(())
-            }
-        }
-    }
-
-    fn cid_of_channel(&self, channel: &LazyValue<'_>) -> Option<String> {
-        let text = |key| lookup(channel, key).and_then(|value| value::text(&value).map(Cow::into_owned));
-        text("cid").or_else(|| Some(format!("{}:{}", text("type")?, text("id")?)))
     }
 
     fn entity(&mut self, kind: Kind, object: LazyValue<'_>, cid: Option<&str>, at: At) -> io::Result<()> {
         *self.tally.lines.entry(kind.dataset()).or_default() += 1;
         match kind {
-            Kind::Message => {
-                self.message(object, cid, at);
-                Ok(())
-            }
+            Kind::Message => self.message(object, cid, at),
             Kind::Reaction => self.reaction(&object, at, false),
-            kind => {
-                self.snapshot(kind, object, cid, at);
-                Ok(())
-            }
+            kind => self.snapshot(kind, object, cid, at),
         }
     }
 
-    fn message(&mut self, object: LazyValue<'_>, cid: Option<&str>, at: At) {
-        let raw = object.clone();
-        let raw = raw.as_raw_str();
+    fn message(&mut self, object: LazyValue<'_>, cid: Option<&str>, at: At) -> io::Result<()> {
+        let whole = object.clone();
+        let raw = whole.as_raw_str();
         let plan = Arc::clone(&self.plan);
         let columns = &plan.tables[MESSAGES].object;
         let Some(scan) = Scan::of(&columns.keys, object) else {
-            return self.reject(at, "not_an_object", "a message should be one", raw, Some("messages"));
+            self.reject(at, "not_an_object", "a message should be one", raw, Some("messages"));
+            return Ok(());
         };
         let task = Arc::clone(&self.task);
         let around = Surroundings { cid, raw: task.keep_raw.then_some(raw), ..task.surroundings() };
-        if let Some((reason, detail)) = missing(columns, &scan, &around) {
-            return self.reject(at, reason, &detail, raw, Some("messages"));
+        if let Some(lack) = missing(columns, &scan, &around) {
+            return self.incomplete(Kind::Message, whole.clone(), cid, at, &lack);
         }
         let column = |name: &str| columns.columns.iter().find(|column| column.name == name);
         let text = |name: &str| column(name).and_then(|column| text_of(column, &scan, &around));
         let time = |name: &str| column(name).and_then(|column| time_of(column, &scan));
-        let (Some(id), Some(cid), Some(created_at_us)) = (text("id"), text("cid"), time("created_at")) else { return };
+        let (Some(id), Some(cid), Some(created_at_us)) = (text("id"), text("cid"), time("created_at")) else {
+            return Ok(());
+        };
         if task.channels.as_ref().is_some_and(|channels| !channels.contains(cid.as_ref())) {
-            return self.reject(at, "channel_not_asked_for", &cid, raw, Some("messages"));
+            self.reject(at, "channel_not_asked_for", &cid, raw, Some("messages"));
+            return Ok(());
         }
         if !self.tally.channels_returned.contains(cid.as_ref()) {
             self.tally.channels_returned.insert(cid.clone().into_owned());
@@ -322,20 +298,22 @@ impl Decoder {
         let cid_number = self.number_of(&cid);
         self.messages.insert(message_key(&id), (created_at_us, cid_number));
         if task.superseded.contains(cid.as_ref()) {
-            return;
+            return Ok(());
         }
         let cell = match task.routes.route(created_at_us) {
             Route::Cell(cell) => cell,
             Route::Margin => {
                 self.tally.margin += 1;
-                return;
+                return Ok(());
             }
             Route::Outside => {
                 self.tally.out_of_window += 1;
                 let updated_inside = time("updated_at").is_some_and(|at_us| task.routes.is_near(at_us));
                 self.tally.out_of_window_updated_inside += u64::from(updated_inside);
+                self.note(at, "out_of_window", None, raw.as_bytes());
                 let reject = Reject { created_at_us: Some(created_at_us), ..at.reject("out_of_window", raw) };
-                return self.quarantine(&Reject { kind: Some("messages"), ..reject }, Some(&cid));
+                self.quarantine(&Reject { kind: Some("messages"), ..reject }, Some(&cid));
+                return Ok(());
             }
         };
         let place = Place { cell, partition: task.routes.partition(cell, Some(&cid)) };
@@ -349,6 +327,7 @@ impl Decoder {
         self.append(MESSAGES, &scan, &around, &children, &place, raw.len());
         let reactions = &plan.tables[REACTIONS].object;
         self.cut_reactions.message(message_key(&id), columns, reactions, &scan, self.reaction_rows);
+        Ok(())
     }
 
     /// A reaction on a line of its own. Until its message is known, it waits; at the end of the file it waits no more.
@@ -356,12 +335,11 @@ impl Decoder {
         let raw = object.as_raw_str();
         let message_id = lookup(object, "message_id").and_then(|value| value::text(&value).map(Cow::into_owned));
         let Some(message_id) = message_id else {
-            let (reason, detail) = match lookup(object, "message_id").filter(|value| !value::is_null(value)) {
+            let lack = match lookup(object, "message_id").filter(|value| !value::is_null(value)) {
                 Some(value) => ("wrong_type", format!("`message_id` is {}", value::raw(&value))),
                 None => ("missing_field", "no `message_id`".to_owned()),
             };
-            self.reject(at, reason, &detail, raw, Some("reactions"));
-            return Ok(());
+            return self.incomplete(Kind::Reaction, object.clone(), None, at, &lack);
         };
         let Some((created_at_us, cid)) = self.messages.get(&message_key(&message_id)).copied() else {
             if is_last_chance {
@@ -393,18 +371,20 @@ impl Decoder {
         Ok(())
     }
 
-    fn snapshot(&mut self, kind: Kind, object: LazyValue<'_>, cid: Option<&str>, at: At) {
-        let raw = object.clone();
-        let raw = raw.as_raw_str();
+    fn snapshot(&mut self, kind: Kind, object: LazyValue<'_>, cid: Option<&str>, at: At) -> io::Result<()> {
+        let whole = object.clone();
+        let raw = whole.as_raw_str();
         let table = dataset_index(kind);
         let task = Arc::clone(&self.task);
         let around = Surroundings { cid, ..task.surroundings() };
         if let Some(cid) = self.foreign_channel(kind, &object, cid) {
-            return self.reject(at, "channel_not_asked_for", &cid, raw, Some(kind.dataset()));
+            self.reject(at, "channel_not_asked_for", &cid, raw, Some(kind.dataset()));
+            return Ok(());
         }
         let place = Place { cell: NO_CELL, partition: task.routes.partition(NO_CELL, None) };
-        if let Err((reason, detail)) = self.row(table, object, &around, &place) {
-            self.reject(at, reason, &detail, raw, Some(kind.dataset()));
+        match self.row(table, object, &around, &place) {
+            Ok(()) => Ok(()),
+            Err(lack) => self.incomplete(kind, whole.clone(), around.cid, at, &lack),
         }
     }
 
@@ -413,10 +393,8 @@ impl Decoder {
         let cid = match kind {
             Kind::Channel => self.cid_of_channel(object)?,
             Kind::Member | Kind::Read => {
-                let text = |key| lookup(object, key).and_then(|value| value::text(&value).map(Cow::into_owned));
-                text("cid")
-                    .or_else(|| Some(format!("{}:{}", text("channel_type")?, text("channel_id")?)))
-                    .or_else(|| cid.map(str::to_owned))?
+                let text = |key: &str| lookup(object, key).and_then(|value| value::text(&value).map(Cow::into_owned));
+                address(text).or_else(|| cid.map(str::to_owned))?
             }
             _ => return None,
         };
@@ -538,22 +516,33 @@ impl Decoder {
     }
 
     fn unclassified(&mut self, at: At, kind: &str, raw: &str) {
-        // The kind is what the file says: kept short, since it is a key of the summary.
-        let short: String = kind.chars().take(64).collect();
-        self.quarantine(&Reject { kind: Some(&short), ..at.reject("unclassified", raw) }, None);
-        *self.tally.unclassified.entry(short).or_default() += 1;
+        let kind = kinds::name(kind);
+        self.note(at, "unclassified", Some(&format!("kind `{kind}`")), raw.as_bytes());
+        self.quarantine(&Reject { kind: Some(&kind), ..at.reject("unclassified", raw) }, None);
+        self.tally.unclassified.add(&kind, 1);
     }
 
     fn reject(&mut self, at: At, reason: &'static str, detail: &str, raw: &str, kind: Option<&str>) {
-        self.count_reject(at, reason);
+        self.count_reject(at, reason, detail, raw.as_bytes());
         self.quarantine(&Reject { detail: Some(detail), kind, ..at.reject(reason, raw) }, None);
     }
 
-    fn count_reject(&mut self, at: At, reason: &'static str) {
+    fn count_reject(&mut self, at: At, reason: &'static str, detail: &str, line: &[u8]) {
         self.tally.rejected += 1;
         *self.tally.reasons.entry(reason).or_default() += 1;
-        let first = || format!("line {} of export task {} ({reason})", at.number, self.task.task_id);
-        self.tally.first_reject.get_or_insert_with(first);
+        self.note(at, reason, Some(detail), line);
+    }
+
+    /// Keeps the line for people, if it is one of the first.
+    fn note(&mut self, at: At, reason: &'static str, detail: Option<&str>, line: &[u8]) {
+        let task = &self.task;
+        self.tally.first_set_aside.add(reason, || SetAside {
+            task_id: task.task_id.clone(),
+            line_number: at.number,
+            reason,
+            detail: detail.map(|detail| excerpt(detail.as_bytes())),
+            excerpt: excerpt(line),
+        });
     }
 
     /// A line whose text is no JSON that can be looked into.
@@ -566,14 +555,14 @@ impl Decoder {
     }
 
     fn reject_bytes(&mut self, at: At, line: Line<'_>, reason: &'static str, detail: &str) {
-        self.count_reject(at, reason);
         // What must be left out cannot be found in it.
         let withheld = format!("{detail}; its bytes are withheld, since exclusions are set");
-        let (detail, encoded) = if self.exclusions.is_empty() {
-            (detail, Some(BASE64_STANDARD.encode(line.bytes)))
+        let (detail, shown, encoded) = if self.exclusions.is_empty() {
+            (detail, line.bytes, Some(BASE64_STANDARD.encode(line.bytes)))
         } else {
-            (withheld.as_str(), None)
+            (withheld.as_str(), &b""[..], None)
         };
+        self.count_reject(at, reason, detail, shown);
         let reject = Reject {
             detail: Some(detail),
             bytes: line.length,
@@ -632,6 +621,9 @@ fn dataset_index(kind: Kind) -> usize {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod columns_tests;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod forms;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod round_trip;

@@ -1,5 +1,5 @@
-use arrow::array::{Array, ArrayRef, AsArray, StructArray};
-use arrow::datatypes::{Int64Type, TimestampMicrosecondType, UInt32Type};
+use arrow::array::{Array, ArrayData, ArrayRef, AsArray, StructArray, make_array};
+use arrow::datatypes::{DataType, FieldRef, Int64Type, TimestampMicrosecondType, UInt32Type};
 use arrow::util::display::array_value_to_string;
 use jiff::SignedDuration;
 
@@ -24,11 +24,11 @@ fn task(channels: &[&str]) -> Task {
 }
 
 pub(super) struct Decoded {
-    batches: BTreeMap<&'static str, Vec<RecordBatch>>,
-    tally: Tally,
+    pub(super) batches: BTreeMap<&'static str, Vec<RecordBatch>>,
+    pub(super) tally: Tally,
 }
 
-fn decode(lines: &[&str]) -> Decoded {
+pub(super) fn decode(lines: &[&str]) -> Decoded {
     decode_with(&Schemas::default(), lines)
 }
 
@@ -49,12 +49,27 @@ pub(super) fn decode_with(schemas: &Schemas, lines: &[&str]) -> Decoded {
 }
 
 /// A value as text, `∅` for null; times in microseconds.
-fn shown(column: &ArrayRef, row: usize) -> String {
-    match column.as_primitive_opt::<TimestampMicrosecondType>() {
-        _ if column.is_null(row) => "∅".to_owned(),
-        Some(times) => times.value(row).to_string(),
-        None => array_value_to_string(column, row).unwrap(),
+pub(super) fn shown(column: &ArrayRef, row: usize) -> String {
+    if column.is_null(row) {
+        return "∅".to_owned();
     }
+    array_value_to_string(&make_array(with_numbers_for_times(column.to_data())), row).unwrap()
+}
+
+/// Arrow shows times of a zone only with a table of all zones.
+fn with_numbers_for_times(data: ArrayData) -> ArrayData {
+    fn plain(data_type: &DataType) -> DataType {
+        let field = |field: &FieldRef| Arc::new((**field).clone().with_data_type(plain(field.data_type())));
+        match data_type {
+            DataType::Timestamp(..) => DataType::Int64,
+            DataType::List(inner) => DataType::List(field(inner)),
+            DataType::Struct(fields) => DataType::Struct(fields.iter().map(field).collect()),
+            other => other.clone(),
+        }
+    }
+    let (data_type, children) = (plain(data.data_type()), data.child_data().to_vec());
+    let children = children.into_iter().map(with_numbers_for_times).collect();
+    data.into_builder().data_type(data_type).child_data(children).build().unwrap()
 }
 
 impl Decoded {
@@ -277,8 +292,117 @@ fn an_element_is_taken_apart() {
     assert_eq!(decoded.one("messages", "cid"), "messaging:a");
     assert_eq!(decoded.one("members", "cid"), "messaging:a");
     assert_eq!(decoded.one("users", "id"), "ada");
-    assert_eq!(decoded.one("quarantine", "kind"), "element.extra");
+    assert_eq!(decoded.one("quarantine", "kind"), "beside.extra");
+    assert_eq!(decoded.one("quarantine", "line"), r#"{"extra":1}"#);
     assert_eq!(decoded.tally.channels_returned, HashSet::from(["messaging:a".to_owned()]));
+}
+
+#[test]
+fn what_stands_beside_an_entity_is_kept_beside_it() {
+    let user = r#"{"id":"ada"}"#;
+    let decoded = decode(&[
+        &format!(r#"{{"type":"user","data":{user},"seq":7,"seq2":7,"none":null}}"#),
+        r#"{"channel":{"id":"a","type":"messaging"},"members":[],"hidden":true,"muted":true}"#,
+    ]);
+    assert_eq!(decoded.one("users", "id"), "ada");
+    let kinds = ["beside.seq", "beside.seq2", "beside.hidden", "beside.muted"];
+    assert_eq!(decoded.column("quarantine", "kind"), kinds);
+    // By its text alone a reject is told from another of its line.
+    let lines = [r#"{"seq":7}"#, r#"{"seq2":7}"#, r#"{"hidden":true}"#, r#"{"muted":true}"#];
+    assert_eq!(decoded.column("quarantine", "line"), lines);
+    assert_eq!((decoded.tally.unclassified.total(), decoded.tally.rejected), (4, 0));
+}
+
+#[test]
+fn an_address_beside_an_entity_is_its_own() {
+    let message = r#"{"id":"m1","text":"x","created_at":"2026-01-01T00:00:00Z"}"#;
+    let addressed = message.replace("{\"id\"", "{\"cid\":\"messaging:a\",\"id\"");
+    for (beside, message, kept) in [
+        (r#""cid":"messaging:a""#, message, 0),
+        (r#""channel_type":"messaging","channel_id":"a""#, message, 0),
+        (r#""cid":"messaging:a""#, addressed.as_str(), 0),
+        (r#""cid":"messaging:b""#, addressed.as_str(), 1),
+    ] {
+        let decoded = decode(&[&format!(r#"{{"type":"message",{beside},"data":{message}}}"#)]);
+        assert_eq!(decoded.one("messages", "cid"), "messaging:a", "{beside}");
+        assert_eq!(decoded.rows("quarantine"), kept, "{beside}");
+    }
+    for (beside, kept) in [
+        (r#""cid":"messaging:a","channel_id":"b""#, 2),
+        (r#""channel_id":"a""#, 1),
+        (r#""cid":"messaging:a","channel_id":5"#, 2),
+    ] {
+        let decoded = decode(&[&format!(r#"{{"type":"message",{beside},"data":[{addressed}]}}"#)]);
+        assert_eq!((decoded.rows("messages"), decoded.rows("quarantine")), (1, kept), "{beside}");
+    }
+    // Nothing of a user says where it is.
+    let decoded = decode(&[r#"{"type":"user","cid":"messaging:a","data":{"id":"ada"}}"#]);
+    assert_eq!(decoded.one("quarantine", "line"), r#"{"cid":"messaging:a"}"#);
+}
+
+#[test]
+fn envelopes_in_envelopes_are_opened() {
+    let bare = message("");
+    let bare = &bare[bare.find("\"data\":").unwrap() + 7..bare.len() - 1];
+    for line in [
+        format!(r#"{{"data":{{"item":{{"message":{bare}}}}}}}"#),
+        format!(r#"{{"type":"message","data":{{"message":{bare}}}}}"#),
+        format!(r#"{{"message":{{"type":"message","data":{bare},"v":2}}}}"#),
+        format!(
+            r#"{{"type":"channel","data":{{"channel":{{"cid":"messaging:a"}},"messages":[{{"message":{bare}}}]}}}}"#
+        ),
+    ] {
+        let decoded = decode(&[&line]);
+        assert_eq!(decoded.one("messages", "user_id"), "ada", "{line}");
+        assert_eq!((decoded.tally.messages(), decoded.tally.rejected), (1, 0), "{line}");
+        assert_eq!(decoded.rows("quarantine"), usize::from(line.contains("\"v\"")), "{line}");
+    }
+    // But not without end.
+    let deep = format!("{}1{}", r#"{"message":"#.repeat(200), "}".repeat(200));
+    assert_eq!(decode(&[&deep]).one("quarantine", "reason"), "missing_field");
+    let deep = format!("{}1{}", r#"{"data":"#.repeat(200), "}".repeat(200));
+    assert_eq!(decode(&[&deep]).one("quarantine", "line"), deep);
+    // Another entity inside makes no message.
+    let decoded = decode(&[r#"{"message":{"user":{"id":"ada"}}}"#]);
+    assert_eq!((decoded.one("quarantine", "reason").as_str(), decoded.rows("users")), ("missing_field", 0));
+}
+
+#[test]
+fn lists_of_anything_are_taken_apart_or_kept() {
+    let decoded = decode(&[
+        r#"{"channel":{"cid":"messaging:a"},"messages":[1,null,{"x":1}],"members":null,"pins":[{"a":1},2],"users":[{"id":"ada"}]}"#,
+        r#"[[{"user":{"id":"bob"}}],null,"text",{"user":null}]"#,
+    ]);
+    assert_eq!(decoded.column("users", "id"), ["ada", "bob"]);
+    assert_eq!(
+        decoded.column("quarantine", "line"),
+        ["1", "null", r#"{"x":1}"#, r#"{"pins":[{"a":1},2]}"#, "null", r#""text""#, r#"{"user":null}"#]
+    );
+    assert_eq!(decoded.tally.unclassified.to_string(), "2 unknown, 1 beside.pins, 1 user");
+}
+
+#[test]
+fn what_is_left_out_is_in_no_line_that_is_set_aside() {
+    let excluded = [("messages".to_owned(), ["html".to_owned()].into())].into();
+    let columns = crate::columns::Columns { excluded, ..Default::default() };
+    let bare = message(r#","html":"secret""#);
+    let bare = &bare[bare.find("\"data\":").unwrap() + 7..bare.len() - 1];
+    let deep = format!(r#"{{"html":"secret","a":{}{}}}"#, "[".repeat(300), "]".repeat(300));
+    let decoded = decode_with(
+        &Schemas::new(&columns).unwrap(),
+        &[
+            r#"{"html":"secret""#,
+            &deep,
+            &format!(r#"{{"message":{{"type":"message","data":{bare}}}}}"#),
+            &format!(r#"{{"data":{{"item":{bare}}}}}"#),
+            r#"{"type":"message","data":{"html":"secret"},"html":"secret","x":1}"#,
+            r#"{"type":"device","data":{"html":"secret"}}"#,
+        ],
+    );
+    assert_eq!((decoded.rows("messages"), decoded.rows("quarantine")), (2, 5));
+    let shown: Vec<_> = decoded.tally.first_set_aside.of(|_| true).iter().map(ToString::to_string).collect();
+    assert!(!decoded.everything().contains("secret") && !shown.join("\n").contains("secret"), "{shown:#?}");
+    assert!(shown[0].ends_with("withheld, since exclusions are set)"), "{shown:#?}");
 }
 
 #[test]
@@ -315,7 +439,7 @@ fn what_cannot_be_used_is_kept_with_its_reason() {
     assert_eq!(decoded.tally.rejected, 6);
     assert_eq!(decoded.column("quarantine", "detail")[4], "`created_at` is 1767268800");
     assert_eq!((decoded.tally.out_of_window, decoded.tally.out_of_window_updated_inside), (1, 1));
-    assert_eq!(decoded.tally.unclassified, BTreeMap::from([("device".to_owned(), 1), ("unknown".to_owned(), 1)]));
+    assert_eq!(decoded.tally.unclassified.to_string(), "1 device, 1 unknown");
     assert_eq!(decoded.column("quarantine", "line_number")[..3], ["1", "2", "3"]);
 }
 

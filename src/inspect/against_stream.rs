@@ -10,25 +10,24 @@ use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::TimestampMicrosecondType;
-use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde::Serialize;
-use tokio::sync::mpsc;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::verify::Differences;
 use super::verify_rows::{blocking, fetch};
 use crate::columns::Schemas;
-use crate::decode::{Decoder, Routes, Task};
+use crate::cpu::Cpu;
+use crate::decode::{Routes, Task};
 use crate::error::{Error, Kind, Result};
 use crate::export::{
     Asked, Client, Discovery, Download, ExportOptions, ExportRequest, ExportTask, ExportVersion, Selection, TaskError,
 };
-use crate::gunzip::Gunzip;
 use crate::lake::{DataFile, Identity, Key, Lake, Source, State};
-use crate::ndjson::LineSplitter;
+use crate::pipeline::MARGIN;
+use crate::pipeline::file_decoder::{FileDecoder, FileError, Rows};
 use crate::schema::DATASETS;
 use crate::window::Window;
 use crate::write::parquet_read::ReadError;
@@ -37,12 +36,6 @@ use crate::write::parquet_read::ReadError;
 const CHANNELS_PER_REQUEST: usize = 25;
 /// Pages of channels that Stream is asked for to find some that the lake may lack altogether.
 const MAX_PAGES: usize = 20;
-/// What is asked for beyond both ends, as a sync does.
-const MARGIN: SignedDuration = SignedDuration::from_millis(1);
-/// The longest line: a whole channel may be one.
-const MAX_LINE_BYTES: usize = 64 << 20;
-/// Chunks between a download and its decoder.
-const QUEUED_CHUNKS: usize = 8;
 /// How long Stream may work on one export.
 const DEADLINE: SignedDuration = SignedDuration::from_hours(24);
 
@@ -375,62 +368,35 @@ async fn read_task(client: &Client, day: &Day, task: &ExportTask, messages: &mut
     };
     let cells: Vec<Window> = day.cells.iter().map(|(window, _)| *window).collect();
     let margin_us = i64::try_from(MARGIN.as_micros()).unwrap_or(0);
-    let decoder = Decoder::new(
-        &day.schemas,
-        Task {
-            task_id: task.task_id.clone(),
-            exported_at: file.exported_at,
-            channels: Some(Arc::new(task.cids.iter().cloned().collect())),
-            superseded: Arc::default(),
-            routes: Arc::new(Routes::new(&cells, margin_us, file.exported_at, false)),
-            keep_raw: false,
-        },
-    );
-    let (chunks, received) = mpsc::channel::<Bytes>(QUEUED_CHUNKS);
-    let so_far = std::mem::take(messages);
-    let decoding = tokio::spawn(blocking(move || decode(decoder, received, so_far)));
-    let mut download = Download::new(client, file);
-    let mut outcome = Ok(());
-    loop {
-        match download.next().await {
-            // A closed queue means that the decoder failed; it says why itself.
-            Ok(Some(bytes)) => {
-                if chunks.send(bytes).await.is_err() {
-                    break;
-                }
-            }
-            Ok(None) => break,
-            Err(error) => {
-                outcome = Err(Error::from(error));
-                break;
-            }
+    let task = Task {
+        task_id: task.task_id.clone(),
+        exported_at: file.exported_at,
+        channels: Some(Arc::new(task.cids.iter().cloned().collect())),
+        superseded: Arc::default(),
+        routes: Arc::new(Routes::new(&cells, margin_us, file.exported_at, false)),
+        keep_raw: false,
+    };
+    let task_id = task.task_id.clone();
+    let decoder = FileDecoder::new(&day.schemas, task, Messages::new());
+    match decoder.read(&mut Download::new(client, file), Cpu::Threads, |_| {}).await {
+        Ok((_, more)) => {
+            messages.extend(more);
+            Ok(true)
         }
+        Err(FileError::Broken(why)) => {
+            tracing::warn!(task_id, "{why}");
+            Ok(false)
+        }
+        Err(FileError::Download(error)) => Err(error.into()),
+        Err(FileError::Other(error)) => Err(error),
     }
-    drop(chunks);
-    let decoded = decoding.await.map_err(|error| Error::new(Kind::Internal, "a decoder died").because(error))?;
-    outcome?;
-    *messages = decoded?;
-    Ok(true)
 }
 
-fn decode(mut decoder: Decoder, mut chunks: mpsc::Receiver<Bytes>, mut messages: Messages) -> Result<Messages> {
-    let mut gunzip = Gunzip::default();
-    let mut lines = LineSplitter::new(MAX_LINE_BYTES);
-    let mut feed = |bytes: &[u8], lines: &mut LineSplitter| {
-        lines.push(bytes, |line| {
-            decoder.line(line)?;
-            decoder.take_ready().into_iter().for_each(|batch| take_in(batch, &mut messages));
-            Ok::<_, std::io::Error>(())
-        })
-    };
-    while let Some(chunk) = chunks.blocking_recv() {
-        gunzip.push(&chunk, |bytes| feed(bytes, &mut lines)).map_err(unreadable)?;
+impl Rows for Messages {
+    fn take(&mut self, dataset: usize, batch: RecordBatch) -> Result<()> {
+        take_in((dataset, batch), self);
+        Ok(())
     }
-    gunzip.finish(|bytes| feed(bytes, &mut lines)).map_err(unreadable)?;
-    lines.finish(|line| decoder.line(line)).map_err(unreadable)?;
-    let (rest, _) = decoder.finish().map_err(unreadable)?;
-    rest.into_iter().for_each(|batch| take_in(batch, &mut messages));
-    Ok(messages)
 }
 
 fn take_in((dataset, batch): (usize, RecordBatch), messages: &mut Messages) {

@@ -12,6 +12,7 @@ use super::{Object, objects};
 use crate::columns::Columns;
 use crate::error::Result;
 use crate::journal::{self, Begun};
+use crate::kinds::Kinds;
 use crate::lake::{Identity, Key, Lake, State};
 use crate::summary::{DatasetSummary, bytes};
 use crate::window::Window;
@@ -56,6 +57,8 @@ pub struct Status {
     pub rejected: u64,
     /// Lines of unknown kinds.
     pub unclassified: u64,
+    /// The same by what they say they are.
+    pub unclassified_kinds: Kinds,
     /// Messages outside of what was asked for.
     pub out_of_window: u64,
     /// What was found when days were exported again.
@@ -145,6 +148,8 @@ fn of(state: &State, identity: Identity, lake: &str, begun: &[Begun], records: &
     let records_of = |count: fn(&crate::lake::CellRecord) -> u64| {
         state.covers().map(|covered| count(&covered.cover.record)).sum::<u64>()
     };
+    let mut unclassified_kinds = Kinds::default();
+    state.covers().for_each(|covered| unclassified_kinds.extend(&covered.cover.record.unclassified_kinds));
     Status {
         lake: lake.to_owned(),
         identity,
@@ -163,6 +168,7 @@ fn of(state: &State, identity: Identity, lake: &str, begun: &[Begun], records: &
         datasets,
         rejected: records_of(|record| record.rejected),
         unclassified: records_of(|record| record.unclassified),
+        unclassified_kinds,
         out_of_window: records_of(|record| record.out_of_window),
         revisits: lateness::of(state),
     }
@@ -259,9 +265,11 @@ impl Status {
                 ),
             );
         }
+        let kinds =
+            if self.unclassified_kinds.is_empty() { "".to_owned() } else { format!(": {}", self.unclassified_kinds) };
         for (number, name, meaning) in [
             (self.rejected, "rejected", "lines that do not fit (see _quarantine/)"),
-            (self.unclassified, "unclassified", "lines of unknown kinds (see _quarantine/)"),
+            (self.unclassified, "unclassified", format!("lines of unknown kinds (see _quarantine/){kinds}").as_str()),
             (self.out_of_window, "outside", "messages outside of what was asked for (see _quarantine/)"),
             (self.single_writer_entries, "unprotected", "entries put without conditional writes (--single-writer)"),
         ] {

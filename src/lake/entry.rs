@@ -12,6 +12,7 @@ use super::layout::{self, Key};
 use super::revisit::Revisit;
 use crate::columns::Columns;
 use crate::error::{Error, Kind, Result};
+use crate::kinds::Kinds;
 use crate::window::Window;
 
 /// The log format that this chatlake writes, and the highest that it reads.
@@ -95,6 +96,9 @@ pub struct CellRecord {
     pub rejected: u64,
     /// Lines that no dataset knows.
     pub unclassified: u64,
+    /// The same by what they say they are. Entries of before have the number alone.
+    #[serde(skip_serializing_if = "Kinds::is_empty")]
+    pub unclassified_kinds: Kinds,
     /// Rows outside of what was asked for.
     pub out_of_window: u64,
     /// Rows that were committed before and are not delivered any more.
@@ -363,6 +367,8 @@ mod tests {
 
     #[test]
     fn a_record_is_read_with_every_field() {
+        let mut kinds = Kinds::default();
+        kinds.add("device", 9);
         let record = CellRecord {
             channels_asked: 1,
             channels_returned: 2,
@@ -376,6 +382,7 @@ mod tests {
             rows: [("messages".to_owned(), 7)].into(),
             rejected: 8,
             unclassified: 9,
+            unclassified_kinds: kinds,
             out_of_window: 10,
             vanished: 11,
             bytes_downloaded: 12,

@@ -8,6 +8,7 @@
 //! _chatlake/snapshots/00000000000000000100.ndjson.gz     the log up to there, folded
 //! _chatlake/lists/<hash>.json                            long lists of entries, by content
 //! _chatlake/staging/<run>/<file>.parquet                 whole files that are not committed yet
+//! _chatlake/rejected/<run>/<file>.parquet                rows that did not fit, of a span that was refused
 //! _chatlake/runs/<run>/00000007.json                     the journal of a run
 //! _chatlake/probe/<id>.json                              a moment's test of conditional writes
 //! ```
@@ -34,6 +35,13 @@ pub enum Key {
     /// A whole file that is not committed, or committed and not settled.
     Staged {
         /// The run that wrote it.
+        run_id: Uuid,
+        /// The file's id.
+        file: String,
+    },
+    /// Lines that a refused span would have put into quarantine. No entry refers to it.
+    Rejected {
+        /// The run that refused it.
         run_id: Uuid,
         /// The file's id.
         file: String,
@@ -75,6 +83,7 @@ impl Key {
                 Some(Self::Lists(name.strip_suffix(".json").filter(|hash| is_name(hash))?.to_owned()))
             }
             ["_chatlake", "staging", run, name] => Some(Self::Staged { run_id: uuid(run)?, file: parquet(name)? }),
+            ["_chatlake", "rejected", run, name] => Some(Self::Rejected { run_id: uuid(run)?, file: parquet(name)? }),
             ["_chatlake", "runs", run, name] => {
                 Some(Self::Journal { run_id: uuid(run)?, seq: u32::try_from(number(name, 8, ".json")?).ok()? })
             }
@@ -116,6 +125,16 @@ impl Key {
         Path::from("_chatlake/staging")
     }
 
+    /// The folder of rows that did not fit, of all refused spans.
+    pub fn rejected() -> Path {
+        Path::from("_chatlake/rejected")
+    }
+
+    /// Those of one run.
+    pub fn rejected_by(run_id: Uuid) -> Path {
+        Self::rejected().join(run_id.to_string())
+    }
+
     /// The folder of the journals, of all runs.
     pub fn journals() -> Path {
         Path::from("_chatlake/runs")
@@ -131,6 +150,7 @@ impl std::fmt::Display for Key {
             Self::Snapshot(number) => write!(f, "_chatlake/snapshots/{number:020}.ndjson.gz"),
             Self::Lists(hash) => write!(f, "_chatlake/lists/{hash}.json"),
             Self::Staged { run_id, file } => write!(f, "_chatlake/staging/{run_id}/{file}.parquet"),
+            Self::Rejected { run_id, file } => write!(f, "_chatlake/rejected/{run_id}/{file}.parquet"),
             Self::Journal { run_id, seq } => write!(f, "_chatlake/runs/{run_id}/{seq:08}.json"),
             Self::Probe(id) => write!(f, "_chatlake/probe/{id}.json"),
             Self::Data { dataset, partition, file } => {
@@ -212,6 +232,7 @@ mod tests {
             any::<u64>().prop_map(Key::Snapshot),
             name.prop_map(Key::Lists),
             (uuids.clone(), name).prop_map(|(run_id, file)| Key::Staged { run_id, file }),
+            (uuids.clone(), name).prop_map(|(run_id, file)| Key::Rejected { run_id, file }),
             (uuids.clone(), 0u32..100_000_000).prop_map(|(run_id, seq)| Key::Journal { run_id, seq }),
             uuids.prop_map(Key::Probe),
             ("[a-z][a-z0-9_]{0,12}", value, value, name, any::<bool>()).prop_map(|(dataset, a, b, file, two)| {
@@ -228,7 +249,7 @@ mod tests {
         }
 
         #[test]
-        fn whatever_parses_is_spelled_that_way(text in "(_chatlake/)?(log|staging|messages|runs|_quarantine)/[a-z0-9=/.%-]{0,60}") {
+        fn whatever_parses_is_spelled_that_way(text in "(_chatlake/)?(log|staging|rejected|messages|runs|_quarantine)/[a-z0-9=/.%-]{0,60}") {
             if let Ok(path) = Path::parse(&text)
                 && let Some(key) = Key::parse(&path)
             {
@@ -255,6 +276,9 @@ mod tests {
             "messages/event_date=2026-01-31/channel_type=live%20stream/a-1.parquet"
         );
         assert!(data(QUARANTINE).to_string().starts_with("_quarantine/event_date="));
+        let rejected = Key::Rejected { run_id: Uuid::nil(), file: "a-1".to_owned() };
+        assert_eq!(rejected.to_string(), "_chatlake/rejected/00000000-0000-0000-0000-000000000000/a-1.parquet");
+        assert!(rejected.path().prefix_matches(&Key::rejected_by(Uuid::nil())));
     }
 
     #[test]

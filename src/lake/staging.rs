@@ -42,9 +42,16 @@ impl Lake {
         if !layout::is_name(file) {
             return Err(Error::new(Kind::Internal, format!("`{file}` is no file id")));
         }
-        let key = Key::Staged { run_id, file: file.to_owned() }.path();
-        let writer =
-            BufWriter::with_capacity(Arc::clone(self.store()), key, PART_BYTES).with_max_concurrency(PARTS_IN_FLIGHT);
+        self.upload(&Key::Staged { run_id, file: file.to_owned() })
+    }
+
+    /// Starts a file at a key that is nobody's yet.
+    pub fn upload(&self, key: &Key) -> Result<StagedWriter> {
+        if Key::parse(&key.path()).is_none() {
+            return Err(Error::new(Kind::Internal, format!("`{key}` is no key of a lake")));
+        }
+        let writer = BufWriter::with_capacity(Arc::clone(self.store()), key.path(), PART_BYTES)
+            .with_max_concurrency(PARTS_IN_FLIGHT);
         Ok(StagedWriter { writer, hash: Box::default(), bytes: 0, lake: self.display_url().to_owned() })
     }
 }

@@ -8,6 +8,7 @@ use super::Pipeline;
 use super::exports::Requests;
 use crate::decode::Tally;
 use crate::error::Result;
+use crate::kinds::Kinds;
 use crate::lake::revisit::remember;
 use crate::lake::{CellRecord, Cover, DataFile, Exception, Lists, Revisit, State};
 use crate::plan::Span;
@@ -72,7 +73,8 @@ impl Pipeline<'_> {
                 },
                 rows: contents.iter().map(|(name, content)| ((*name).to_owned(), content.rows)).collect(),
                 rejected: count(tally.rejected),
-                unclassified: count(tally.unclassified.values().sum()),
+                unclassified: count(tally.unclassified.total()),
+                unclassified_kinds: if first { tally.unclassified.clone() } else { Kinds::default() },
                 out_of_window: count(tally.out_of_window),
                 vanished: contents.values().map(|content| content.vanished).sum(),
                 bytes_downloaded: count(requests.bytes),
@@ -116,6 +118,7 @@ fn fill(cover: &mut Cover, before: &Cover, lists: Lists) {
     }
     record.rejected += before.record.rejected;
     record.unclassified += before.record.unclassified;
+    record.unclassified_kinds.extend(&before.record.unclassified_kinds);
     record.out_of_window += before.record.out_of_window;
     record.bytes_downloaded += before.record.bytes_downloaded;
     // The hash of all rows is not known: the next revisit compares with nothing and writes the cell anew.

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Semaphore;
@@ -21,10 +20,7 @@ use crate::sort::collector::Collector;
 use crate::window::Window;
 
 /// What is asked for beyond both ends: no document says whether Stream's bounds are inclusive.
-pub(super) const MARGIN: SignedDuration = SignedDuration::from_millis(1);
-
-/// Bytes that are decoded at a time: enough that handing them to another thread costs nothing beside.
-const GATHERED_BYTES: usize = 512 << 10;
+pub(crate) const MARGIN: SignedDuration = SignedDuration::from_millis(1);
 
 /// Requests without an answer before nothing more is asked for: each may be an export that is paid for and never found.
 const MAX_UNANSWERED: usize = 3;
@@ -118,6 +114,7 @@ impl From<FileError> for Unfinished {
     fn from(error: FileError) -> Self {
         match error {
             FileError::Broken(why) => Self::Failed(why),
+            FileError::Download(error) => error.into(),
             FileError::Other(error) => Self::Other(error),
         }
     }
@@ -349,15 +346,9 @@ impl<'p> Exports<'p> {
         };
         // Rows of a file that turns out to be broken stay: what is in the cells is as old as it is.
         lock(&self.requests).is_as_old_as(exported_at);
-        let mut decoder = FileDecoder::new(self.pipeline.schemas, asked, Arc::clone(&self.collector));
+        let decoder = FileDecoder::new(self.pipeline.schemas, asked, Arc::clone(&self.collector));
         let mut download = Download::new(client, file);
-        let mut chunks = self.gather(&mut download).await?;
-        while !chunks.is_empty() {
-            let step = cpu.run(move || decoder.push(chunks));
-            let (decoded, gathered) = tokio::join!(step, self.gather(&mut download));
-            (decoder, chunks) = (decoded?, gathered?);
-        }
-        let tally = cpu.run(move || decoder.finish()).await?;
+        let (tally, _) = decoder.read(&mut download, *cpu, |chunk| progress.downloaded(chunk.len())).await?;
         let (bytes, messages) = (download.bytes_read(), tally.messages());
         self.pipeline.counts.bytes.fetch_add(bytes, Relaxed);
         progress.decoded(messages);
@@ -365,20 +356,6 @@ impl<'p> Exports<'p> {
         lock(&self.requests).bytes += bytes;
         lock(&self.tally).add(tally);
         Ok(())
-    }
-
-    /// The next bytes of a file; nothing at its end.
-    async fn gather(&self, download: &mut Download) -> Result<Vec<Bytes>, DownloadError> {
-        let mut chunks = Vec::new();
-        let mut bytes = 0;
-        while bytes < GATHERED_BYTES
-            && let Some(chunk) = download.next().await?
-        {
-            self.pipeline.progress.downloaded(chunk.len());
-            bytes += chunk.len();
-            chunks.push(chunk);
-        }
-        Ok(chunks)
     }
 }
 

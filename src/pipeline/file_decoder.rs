@@ -3,12 +3,16 @@
 use std::io;
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use bytes::Bytes;
 use sonic_rs::LazyValue;
 
 use crate::columns::Schemas;
-use crate::decode::{Decoder, Tally, Task};
-use crate::error::{Error, Kind};
+use crate::cpu::Cpu;
+use crate::decode::{Decoder, Tally, Task, excerpt};
+use crate::error::{Error, Kind, Result};
+use crate::export::{Download, DownloadError};
+use crate::file_type::{HEAD_BYTES, stranger};
 use crate::gunzip::Gunzip;
 use crate::ndjson::{Line, LineSplitter};
 use crate::sort::collector::Collector;
@@ -16,18 +20,29 @@ use crate::sort::collector::Collector;
 /// The longest line: a whole channel may be one.
 const MAX_LINE_BYTES: usize = 64 << 20;
 
+/// Bytes that are decoded at a time: enough that handing them to another thread costs nothing beside.
+const GATHERED_BYTES: usize = 512 << 10;
+
 /// Why a file could not be decoded to its end.
 #[derive(Debug)]
-pub(super) enum FileError {
+pub(crate) enum FileError {
     /// The file is not whole as Stream has it: another export of the same may be.
     Broken(String),
-    /// It is not the file's fault.
+    /// It cannot be had.
+    Download(DownloadError),
+    /// It is no export, or it is not the file's fault.
     Other(Error),
 }
 
 impl From<Error> for FileError {
     fn from(error: Error) -> Self {
         Self::Other(error)
+    }
+}
+
+impl From<DownloadError> for FileError {
+    fn from(error: DownloadError) -> Self {
+        Self::Download(error)
     }
 }
 
@@ -38,57 +53,154 @@ impl From<io::Error> for FileError {
     }
 }
 
-/// A file being decoded. It owns all that it needs, so that each step may be done by another thread.
-pub(super) struct FileDecoder {
-    gunzip: Gunzip,
-    lines: LineSplitter,
-    decoder: Decoder,
-    collector: Arc<Collector>,
+/// Where rows go.
+pub(crate) trait Rows: Send + 'static {
+    /// Takes rows of the dataset at this place in [`crate::schema::DATASETS`].
+    fn take(&mut self, dataset: usize, batch: RecordBatch) -> Result<()>;
 }
 
-impl FileDecoder {
-    pub(super) fn new(schemas: &Schemas, task: Task, collector: Arc<Collector>) -> Self {
-        let (gunzip, lines) = (Gunzip::default(), LineSplitter::new(MAX_LINE_BYTES));
-        Self { gunzip, lines, decoder: Decoder::new(schemas, task), collector }
+impl Rows for Arc<Collector> {
+    fn take(&mut self, dataset: usize, batch: RecordBatch) -> Result<()> {
+        self.push(dataset, batch)
+    }
+}
+
+/// A file being decoded. It owns all that it needs, so that each step may be done by another thread.
+pub(crate) struct FileDecoder<R> {
+    gunzip: Gunzip,
+    head: Head,
+    lines: LineSplitter,
+    taker: Taker<R>,
+}
+
+/// What the file begins with.
+struct Head {
+    task_id: String,
+    bytes: Vec<u8>,
+    /// Nothing that is left out on purpose may be in it.
+    is_shown: bool,
+}
+
+/// Lines into rows.
+struct Taker<R> {
+    decoder: Decoder,
+    rows: R,
+}
+
+impl<R: Rows> FileDecoder<R> {
+    /// A decoder of the file of `task`, into rows of these schemas.
+    pub(crate) fn new(schemas: &Schemas, task: Task, rows: R) -> Self {
+        Self {
+            head: Head { bytes: Vec::new(), task_id: task.task_id.clone(), is_shown: schemas.exclusions().is_empty() },
+            gunzip: Gunzip::default(),
+            lines: LineSplitter::new(MAX_LINE_BYTES),
+            taker: Taker { decoder: Decoder::new(schemas, task), rows },
+        }
+    }
+
+    /// Reads a file to its end: each part is decoded while the next arrives.
+    pub(crate) async fn read(
+        self,
+        download: &mut Download,
+        cpu: Cpu,
+        each: impl Fn(&Bytes),
+    ) -> Result<(Tally, R), FileError> {
+        let mut decoder = self;
+        let mut chunks = gather(download, &each).await?;
+        while !chunks.is_empty() {
+            let step = cpu.run(move || decoder.push(chunks));
+            let (decoded, gathered) = tokio::join!(step, gather(download, &each));
+            (decoder, chunks) = (decoded?, gathered?);
+        }
+        cpu.run(move || decoder.finish()).await
     }
 
     /// Takes the next bytes.
-    pub(super) fn push(mut self, chunks: Vec<Bytes>) -> Result<Self, FileError> {
-        let Self { gunzip, lines, decoder, collector } = &mut self;
+    fn push(mut self, chunks: Vec<Bytes>) -> Result<Self, FileError> {
+        let Self { gunzip, head, lines, taker } = &mut self;
         for chunk in chunks {
-            gunzip.push(&chunk, |bytes| lines.push(bytes, |line| take(decoder, collector, line)))?;
+            gunzip.push(&chunk, |bytes| {
+                head.take(bytes)?;
+                lines.push(bytes, |line| taker.take(line))
+            })?;
         }
         Ok(self)
     }
 
     /// The end of the file: what its lines were. A last line that does not end shows that the file does not either.
-    pub(super) fn finish(self) -> Result<Tally, FileError> {
-        let Self { gunzip, mut lines, mut decoder, collector } = self;
-        gunzip.finish(|bytes| lines.push(bytes, |line| take(&mut decoder, &collector, line)))?;
+    fn finish(self) -> Result<(Tally, R), FileError> {
+        let Self { gunzip, mut head, mut lines, mut taker } = self;
+        gunzip.finish(|bytes| {
+            head.take(bytes)?;
+            lines.push(bytes, |line| taker.take(line))
+        })?;
+        head.check()?;
         lines.finish(|line| {
-            if is_cut(&line) {
+            if line.is_too_long() {
+                let Line { number, length, .. } = line;
+                return Err(FileError::Broken(format!("line {number} of its file has no end after {length} bytes")));
+            }
+            if sonic_rs::from_slice::<LazyValue<'_>>(line.bytes).is_err() {
                 return Err(FileError::Broken(format!("its file ends in the middle of line {}", line.number)));
             }
-            take(&mut decoder, &collector, line)
+            taker.take(line)
         })?;
+        let Taker { decoder, mut rows } = taker;
         let (rest, tally) = decoder.finish().map_err(no_room)?;
         for (dataset, batch) in rest {
-            collector.push(dataset, batch)?;
+            rows.take(dataset, batch)?;
         }
-        Ok(tally)
+        Ok((tally, rows))
     }
 }
 
-fn take(decoder: &mut Decoder, collector: &Collector, line: Line<'_>) -> Result<(), FileError> {
-    decoder.line(line).map_err(no_room)?;
-    for (dataset, batch) in decoder.take_ready() {
-        collector.push(dataset, batch)?;
+impl<R: Rows> Taker<R> {
+    fn take(&mut self, line: Line<'_>) -> Result<(), FileError> {
+        self.decoder.line(line).map_err(no_room)?;
+        for (dataset, batch) in self.decoder.take_ready() {
+            self.rows.take(dataset, batch)?;
+        }
+        Ok(())
     }
-    Ok(())
 }
 
-fn is_cut(line: &Line<'_>) -> bool {
-    line.is_too_long() || sonic_rs::from_slice::<LazyValue<'_>>(line.bytes).is_err()
+/// The next bytes of a file; nothing at its end.
+async fn gather(download: &mut Download, each: impl Fn(&Bytes)) -> Result<Vec<Bytes>, DownloadError> {
+    let mut chunks = Vec::new();
+    let mut bytes = 0;
+    while bytes < GATHERED_BYTES
+        && let Some(chunk) = download.next().await?
+    {
+        each(&chunk);
+        bytes += chunk.len();
+        chunks.push(chunk);
+    }
+    Ok(chunks)
+}
+
+impl Head {
+    /// Takes what is missing of it.
+    fn take(&mut self, bytes: &[u8]) -> Result<()> {
+        let missing = HEAD_BYTES - self.bytes.len();
+        if missing == 0 {
+            return Ok(());
+        }
+        self.bytes.extend_from_slice(&bytes[..bytes.len().min(missing)]);
+        if self.bytes.len() == HEAD_BYTES { self.check() } else { Ok(()) }
+    }
+
+    /// Refuses a file that is plainly no export: no line of it is worth a look.
+    fn check(&self) -> Result<()> {
+        let Some(what) = stranger(&self.bytes) else { return Ok(()) };
+        let task_id = &self.task_id;
+        let shown = self.is_shown.then(|| format!("it begins with: {}", excerpt(&self.bytes)));
+        Err(Error::new(Kind::Data, format!("the file of export task {task_id} {what}: it is no export"))
+            .showing(shown)
+            .hint(
+                "nothing was committed; look whether a proxy answers in place of Stream's store, then run again, which looks \
+                 at the same file; --replace asks for a new export",
+            ))
+    }
 }
 
 fn no_room(error: io::Error) -> FileError {
@@ -100,49 +212,6 @@ fn no_room(error: io::Error) -> FileError {
 }
 
 #[cfg(test)]
+#[path = "file_decoder_tests.rs"]
 #[allow(clippy::unwrap_used)]
-mod tests {
-    use std::io::Write;
-
-    use super::*;
-
-    fn decode(bytes: &[u8]) -> Result<Tally, FileError> {
-        let routes = crate::decode::Routes::new(&[], 0, jiff::Timestamp::UNIX_EPOCH, false);
-        let task = Task {
-            task_id: "t".to_owned(),
-            exported_at: jiff::Timestamp::UNIX_EPOCH,
-            channels: None,
-            superseded: Arc::default(),
-            routes: Arc::new(routes),
-            keep_raw: false,
-        };
-        let schemas = Schemas::default();
-        let chunks = bytes.chunks(7).map(Bytes::copy_from_slice).collect();
-        FileDecoder::new(&schemas, task, Arc::new(Collector::new(&schemas, 1 << 20, None))).push(chunks)?.finish()
-    }
-
-    const LINES: &[u8] = b"{\"type\":\"invoice\",\"data\":{\"id\":1}}\n{\"type\":\"invoice\",\"data\":{\"id\":2}}";
-
-    #[test]
-    fn a_last_line_needs_no_break_but_an_end() {
-        assert_eq!(decode(LINES).unwrap().unclassified["invoice"], 2);
-        let second = LINES.iter().position(|byte| *byte == b'\n').unwrap() + 1;
-        for end in second + 1..LINES.len() {
-            let cut = decode(&LINES[..end]);
-            assert!(matches!(&cut, Err(FileError::Broken(why)) if why.contains("line 2")), "{end}: {cut:?}");
-        }
-        assert_eq!(decode(&LINES[..second]).unwrap().unclassified["invoice"], 1);
-        assert_eq!(decode(b"").unwrap(), Tally::default());
-    }
-
-    #[test]
-    fn gzip_that_ends_early_is_broken() {
-        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        encoder.write_all(LINES).unwrap();
-        let whole = encoder.finish().unwrap();
-        assert_eq!(decode(&whole).unwrap().unclassified["invoice"], 2);
-        for end in 11..whole.len() {
-            assert!(matches!(decode(&whole[..end]), Err(FileError::Broken(_))), "{end}");
-        }
-    }
-}
+mod tests;

@@ -8,7 +8,8 @@
 
 mod covers;
 mod exports;
-mod file_decoder;
+pub(crate) mod file_decoder;
+mod refusal;
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -16,15 +17,16 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use self::exports::Exports;
+pub(crate) use self::exports::MARGIN;
 pub use self::exports::{Counts, Requests};
-use self::exports::{Exports, MARGIN};
 use crate::columns::Schemas;
 use crate::cpu::Cpu;
 use crate::decode::{Tally, hidden_schema};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::export::Client;
 use crate::journal::{Begun, Journal, Record, SpanRecord, adoptable};
-use crate::lake::{DataFile, Lake, Mode, Proposal, State};
+use crate::lake::{DataFile, Key, Lake, Mode, Proposal, State};
 use crate::plan::Span;
 use crate::progress::Progress;
 use crate::schema::DATASETS;
@@ -35,9 +37,6 @@ use crate::window::Window;
 use crate::write::comparison::{Comparison, Times};
 use crate::write::old_files::OldFiles;
 use crate::write::{Vanishing, Writer, Written};
-
-/// Channels that may have had messages in a span whose exports hold none: they were deleted since.
-const QUIET_CHANNELS: u64 = 3;
 
 /// What every span of a run needs.
 pub struct Pipeline<'a> {
@@ -107,7 +106,9 @@ impl Pipeline<'_> {
         let (collector, requests, tally) = exports.bring_in(known, adopted, span.only.is_none()).await?;
         let asked = |cid: &&String| span.only.as_ref().is_none_or(|only| only.contains(*cid));
         let held_and_known = held.iter().filter(asked).filter(|cid| !requests.missing.contains(*cid)).count();
-        self.check(state, window, held_and_known as u64, &requests, &tally)?;
+        if let Err(refusal) = self.check(state, window, held_and_known as u64, &requests, &tally) {
+            return Err(self.keep_set_aside(refusal, collector).await);
+        }
         let exported_at = requests.exported_at.unwrap_or(begun_at);
         let vanishing = Vanishing {
             removes: self.settings.removes_vanished,
@@ -150,56 +151,6 @@ impl Pipeline<'_> {
         Ok(cids)
     }
 
-    /// Refuses what must not become a commit. `held` channels have messages in what is replaced.
-    fn check(&self, state: &State, span: Window, held: u64, requests: &Requests, tally: &Tally) -> Result<()> {
-        if tally.out_of_window > 0 && tally.out_of_window == tally.out_of_window_updated_inside {
-            let message = format!(
-                "Stream filters exports by `updated_at`: {} messages created outside of {span} came, all of them updated inside",
-                tally.out_of_window
-            );
-            return Err(Error::new(Kind::Data, message)
-                .hint("nothing was committed: cells by creation time cannot be filled this way; please report it"));
-        }
-        let unclassified: u64 = tally.unclassified.values().sum();
-        let kinds = || tally.unclassified.keys().cloned().collect::<Vec<_>>().join("`, `");
-        // Once messages were recognised the format is known: a quiet hour whose only message was deleted is no reason to stop.
-        let knows_format = state.covers().any(|covered| covered.cover.record.rows.get("messages") > Some(&0));
-        // Nor can exports that failed be held against the format.
-        let channels = requests.active_channels.max(held);
-        let is_quiet = knows_format && channels <= QUIET_CHANNELS;
-        let is_silent = channels > 0 && requests.failed.is_empty() && !is_quiet;
-        let suspicious = is_silent || unclassified > 0;
-        if requests.channels > 0 && tally.messages() == 0 && suspicious && !self.settings.accept_empty {
-            let message = if unclassified > 0 {
-                format!(
-                    "the format of the exports is not recognised: no messages, but {unclassified} lines of kind `{}`",
-                    kinds()
-                )
-            } else {
-                format!("{channels} channels had messages in {span}, but their exports hold none")
-            };
-            return Err(Error::new(Kind::Data, message).hint(
-                "nothing was committed; if the messages are really gone (truncated, deleted), run again with --accept-empty, \
-                 which looks at the same exports; --replace asks for new ones",
-            ));
-        }
-        let lines = tally.lines.values().sum::<u64>() + tally.rejected;
-        if !self.settings.allows_rejects(tally.rejected, lines) {
-            let reasons: Vec<_> = tally.reasons.iter().map(|(reason, lines)| format!("{lines} {reason}")).collect();
-            let first = tally.first_reject.as_deref().unwrap_or("none");
-            let message = format!(
-                "{} of {lines} lines of {span} do not fit ({}); the first is {first}",
-                tally.rejected,
-                reasons.join(", ")
-            );
-            return Err(Error::new(Kind::Data, message).hint(
-                "nothing was committed; to keep them in quarantine and commit the rest, run again with a higher \
-                     --max-rejected, which looks at the same exports; --replace asks for new ones",
-            ));
-        }
-        Ok(())
-    }
-
     /// Sorts and stages the rows of all datasets. With `times`, those of cells are compared with the old ones.
     async fn write(
         &self,
@@ -218,6 +169,7 @@ impl Pipeline<'_> {
             vanishing: Arc::new(vanishing),
             options: self.settings.file.clone(),
             cpu: self.cpu,
+            key: |run_id, file| Key::Staged { run_id, file },
         };
         let damaged = cells.iter().copied().filter(|cell| old.is_damaged(*cell)).collect();
         let mut written = Written { damaged, ..Written::default() };

@@ -24,7 +24,7 @@ use crate::columns::Schemas;
 use crate::cpu::Cpu;
 use crate::decode::NO_CELL;
 use crate::error::{Error, Kind, Result};
-use crate::lake::{Changes, DataFile, Lake, StagedWriter};
+use crate::lake::{Changes, DataFile, Key, Lake, StagedWriter};
 use crate::schema::{self, Filter, Schema};
 use crate::sort::SortedBatches;
 use crate::window::Window;
@@ -35,7 +35,7 @@ const UNIQUE_COLUMNS: [&str; 9] =
 
 /// Where and how files are written.
 pub struct Writer {
-    /// Where they are staged.
+    /// Where they are put.
     pub lake: Lake,
     /// By whom.
     pub run_id: Uuid,
@@ -49,6 +49,8 @@ pub struct Writer {
     pub options: FileOptions,
     /// Where rows are encoded.
     pub cpu: Cpu,
+    /// Where a file of a run is put: staged, unless it is not for a commit.
+    pub key: fn(Uuid, String) -> Key,
 }
 
 /// What was written.
@@ -125,7 +127,7 @@ impl Writer {
     fn open(&self, cell: u32, partition: String) -> Result<Open> {
         // Version 7: names sort by time, which is a kindness to whoever lists the bucket.
         let id = Uuid::now_v7().simple().to_string();
-        let upload = self.lake.stage(self.run_id, &id)?;
+        let upload = self.lake.upload(&(self.key)(self.run_id, id.clone()))?;
         Ok(Open { cell, partition, id, upload })
     }
 

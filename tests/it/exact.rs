@@ -7,7 +7,7 @@ use simulator::switches::{
 };
 use simulator::{Size, World};
 
-use crate::bench::{Bench, Place, seed, two_days};
+use crate::bench::{Bench, Place, Random, is_long, seed, two_days};
 
 const ENVELOPES: [Envelope; 6] =
     [Envelope::TypeData, Envelope::TypeItem, Envelope::SingleKey, Envelope::Bare, Envelope::Element, Envelope::Mixed];
@@ -200,5 +200,51 @@ fn what_the_app_has_is_typed() {
     ] {
         let rows = bench.rows(dataset);
         paths.iter().for_each(|path| some(&rows, path));
+    }
+}
+
+#[test]
+fn users_by_id_have_rows_when_they_are_exported_too() {
+    let switches = Switches { users: UserForm::Id, ..Switches::default() };
+    for (more, has_users) in [(&[][..], false), (&["--export-users"], true)] {
+        let bench = Bench::with(World::seeded(seed(), &two_days()), switches.clone(), Place::Folder).unwrap();
+        bench.sync("2026-01-05", "2026-01-07", more).assert_status(0, "committed");
+        let contents = bench.assert_exact("2026-01-05", "2026-01-07");
+        assert_eq!(contents.rows.get("users").is_some_and(|rows| *rows >= 24), has_users, "{:?}", contents.rows);
+    }
+}
+
+/// All switches at once, at random: none of them is only understood while the others stand as usual.
+#[test]
+fn switches_in_any_combination() {
+    let mut random = Random(seed());
+    for _ in 0..if is_long() { 30 } else { 4 } {
+        let lines = [ChannelLines::PerChannel, ChannelLines::WithMessages, ChannelLines::None];
+        let (since_bound, until_bound) = *random.pick(&BOUNDS);
+        let switches = Switches {
+            envelope: *random.pick(&ENVELOPES),
+            custom: *random.pick(&[CustomPlace::Inlined, CustomPlace::Nested, CustomPlace::Both]),
+            users: *random.pick(&[UserForm::Object, UserForm::Id]),
+            address: *random.pick(&[Address::Cid, Address::TypeId]),
+            since_bound,
+            until_bound,
+            compression: *random.pick(&[Compression::None, Compression::Gzip, Compression::ContentEncoding]),
+            range: *random.pick(&[RangeSupport::Honoured, RangeSupport::Ignored]),
+            timestamps: *random.pick(&[TimestampForm::Rfc3339, TimestampForm::Nanoseconds]),
+            channel_lines: *random.pick(&lines),
+            member_lines: *random.pick(&lines),
+            read_lines: *random.pick(&lines),
+            // Without these, users that are ids have no rows.
+            user_lines: *random.pick(&[UserLines::Once, UserLines::PerChannel]),
+            kind_names: *random.pick(&[KindNames::Singular, KindNames::Member, KindNames::Plural]),
+            reactions: *random.pick(&[ReactionForm::Embedded, ReactionForm::Both]),
+            updated_at_moves: *random.pick(&[UpdatedAtMoves::OnEdit, UpdatedAtMoves::OnAnyChange]),
+            deleted_type: *random.pick(&[DeletedType::Deleted, DeletedType::Unchanged]),
+            chunk_bytes: *random.pick(&[1_000, 64 * 1024]),
+            content_length: *random.pick(&[true, false]),
+            etag: *random.pick(&[true, false]),
+            ..Switches::default()
+        };
+        check(switches, Place::Folder);
     }
 }

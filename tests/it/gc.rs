@@ -19,7 +19,7 @@ fn lake() -> Bench {
     bench
 }
 
-fn age(path: &Path, days: u64) {
+pub fn age(path: &Path, days: u64) {
     let then = SystemTime::now() - Duration::from_secs(days * 24 * 3600);
     fs::File::options().write(true).open(path).unwrap().set_modified(then).unwrap();
 }

@@ -409,3 +409,28 @@ fn comparing_with_stream_needs_the_keys_of_the_lakes_app() {
     bench.run(&["verify", "--against-stream", "0"]).assert_refused(2, &["--against-stream"]);
     bench.run(&["verify", "--seed", "1"]).assert_refused(2, &["--against-stream"]);
 }
+
+#[test]
+fn an_export_that_is_not_whole_shows_no_loss() {
+    let bench = Bench::new(&two_days());
+    bench.sync(RANGE[0], RANGE[1], &[]).assert_status(0, "committed");
+    let arguments = ["verify", "--json", "--against-stream", "200"];
+    let lines = vec![simulator::Insertion { at_line: 0, line: simulator::BadLine::TruncatedTail { bytes: 40 } }];
+    bench.simulator.add_fault(simulator::Fault::on("ExportChannels", simulator::Effect::BadLines { lines }));
+    let report = json_of(&bench.run(&arguments), 0);
+    let compared = &report["against_stream"];
+    assert!(
+        compared["not_exported"].as_u64().unwrap() > 0 && compared["channel_days"].as_u64().unwrap() > 0,
+        "{report}"
+    );
+    assert_eq!((&compared["lost"], &compared["wrong"]), (&json!(0), &json!(0)), "{report}");
+
+    let page = simulator::Effect::Status {
+        status: 200,
+        code: None,
+        body: Some("<html><body>Sign in</body></html>".to_owned()),
+        headers: std::collections::BTreeMap::new(),
+    };
+    bench.simulator.add_fault(simulator::Fault::on("Download", page));
+    bench.run(&arguments).assert_refused(65, &["looks like an HTML page"]);
+}

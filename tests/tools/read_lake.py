@@ -8,7 +8,8 @@ another endpoint). Nothing of chatlake is used: Hive folders are walked here, ev
 folder DuckDB reads the same glob as an analyst would. The two must agree.
 
 Without --dataset: messages, reactions, counts per dataset, files per dataset and partition.
-With --dataset: its rows, all columns or the given ones, and the schema that the files carry.
+With --dataset: its rows, all columns or the given ones, and the schema that the files carry. Any folder will do, such as
+_quarantine or _chatlake/rejected/<run>.
 With --serve: a lake on each line of stdin, its contents as one line of JSON, for tests that read many lakes.
 """
 
@@ -135,7 +136,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Print what is in a lake as JSON.")
     parser.add_argument("lake", nargs="?", help="a folder, or s3://bucket/prefix")
     parser.add_argument("--serve", action="store_true", help="read the lakes that stdin names, one a line")
-    parser.add_argument("--dataset", choices=[*DATASETS, "_quarantine"], help="print the rows of this one")
+    parser.add_argument("--dataset", help="print the rows of this one, or of another folder")
     parser.add_argument("--columns", type=lambda text: text.split(","), help="only these columns, separated by commas")
     options = parser.parse_args()
     if options.columns and not options.dataset:
