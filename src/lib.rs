@@ -8,6 +8,7 @@
 //!                                                         content
 //! ```
 
+pub mod array;
 pub mod columns;
 pub mod config;
 pub mod content;
