@@ -59,6 +59,12 @@ pub enum Command {
     ///
     /// For schedulers that run `sync --since --until` every hour: run this beside it once a day.
     Revisit(Box<Options>),
+    /// Bring in history: large spans, newest first, each channel asked once for each of them
+    ///
+    /// Commits span by span, so it may be stopped and run again. Runs beside `sync` on the same lake, and leaves the origin and the
+    /// frontier of automatic mode alone. See it with --plan first: what it costs is requests, and each span asks for every channel
+    /// that was active since its beginning.
+    Backfill(Box<Backfill>),
     /// Show what a lake covers and lacks, and what is under way
     Status(StatusArgs),
     /// List the data files that are live by the log, each where it can be read now
@@ -133,12 +139,29 @@ pub struct Sync {
     /// Export the range again although it is in the lake; it is widened to whole cells
     #[arg(long, requires = "since")]
     pub replace: bool,
-    /// What both commands take.
+    /// What all of them take.
     #[command(flatten)]
     pub options: Options,
 }
 
-/// What `sync` and `revisit` have in common.
+/// `chatlake backfill`
+#[derive(Debug, Args)]
+pub struct Backfill {
+    /// First instant of the history: a date, or RFC 3339
+    #[arg(long, value_name = "TIME", env = "CHATLAKE_SINCE", value_parser = parse_time)]
+    pub since: Timestamp,
+    /// First instant after it
+    #[arg(long, value_name = "TIME", env = "CHATLAKE_UNTIL", value_parser = parse_time)]
+    pub until: Timestamp,
+    /// How much one export of a channel asks for: at least a cell, at most all of it
+    #[arg(long, value_name = "DURATION", env = "CHATLAKE_SPAN", default_value = "90d", value_parser = parse_duration)]
+    pub span: SignedDuration,
+    /// What all of them take.
+    #[command(flatten)]
+    pub options: Options,
+}
+
+/// What `sync`, `revisit` and `backfill` have in common.
 #[derive(Debug, Args)]
 pub struct Options {
     /// Which lake.
@@ -431,6 +454,25 @@ impl Sync {
         }
         settings.start = self.start;
         settings.replace = self.replace;
+        Ok(settings)
+    }
+}
+
+impl Backfill {
+    /// The range.
+    pub fn range(&self) -> Result<Window> {
+        Window::new(self.since, self.until)
+            .map_err(|error| usage(error.to_string()).hint("--since must be before --until"))
+    }
+
+    /// The settings that these flags come to.
+    pub fn settings(&self) -> Result<Settings> {
+        let mut settings = self.options.settings()?;
+        if self.span < self.options.window {
+            return Err(usage(format!("--span {:#} is shorter than --window {:#}", self.span, self.options.window))
+                .hint("a span is made of whole cells"));
+        }
+        settings.rules.longest_span = self.span;
         Ok(settings)
     }
 }

@@ -51,6 +51,9 @@ async fn run(cli: &Cli, progress: &Progress) -> Result<ExitCode> {
     match &cli.command {
         Command::Sync(sync) => job(Job::Sync, &sync.options, &sync.settings()?, manners, progress).await,
         Command::Revisit(options) => job(Job::Revisit, options, &options.settings()?, manners, progress).await,
+        Command::Backfill(backfill) => {
+            job(Job::Backfill(backfill.range()?), &backfill.options, &backfill.settings()?, manners, progress).await
+        }
         Command::Status(args) => unless_interrupted(show_status(args, manners)).await,
         Command::Files(args) => unless_interrupted(list_files(args, manners)).await,
         Command::Verify(args) => unless_interrupted(verify_lake(args, manners)).await,

@@ -66,6 +66,23 @@ impl Rules {
         spans(&cells, self.longest_span).into_iter().map(Span::extend).collect()
     }
 
+    /// The same, newest first: spans are measured from the end of what is missing.
+    pub fn history(&self, state: &State, range: Window, begun: &[Begun]) -> Vec<Span> {
+        let mut spans: Vec<Span> = Vec::new();
+        for window in state.uncovered(range) {
+            let mut cells = self.grid.cells(window);
+            while let Some(last) = cells.last() {
+                let until = last.until;
+                let fits = |cell: &Window| until.duration_since(cell.since) <= self.longest_span;
+                let first = cells.partition_point(|cell| !fits(cell)).min(cells.len() - 1);
+                spans.push(Span::extend(cells.split_off(first)));
+            }
+        }
+        let mut spans = self.resume(spans, begun);
+        spans.sort_by_key(|span| std::cmp::Reverse(span.window()));
+        spans
+    }
+
     /// All of `range`, widened to the cells that it touches, whether covered or not.
     pub fn replacement(&self, state: &State, range: Window, now: Timestamp) -> Vec<Span> {
         let mut cells: Vec<Window> = state.covers_in(range).map(|covered| covered.cover.window).collect();
@@ -244,6 +261,25 @@ mod tests {
             [["2026-01-01T12:00:00Z..2026-01-02T00:00:00Z"], ["2026-01-03T00:00:00Z..2026-01-04T00:00:00Z"]]
         );
         assert_eq!(rules(24).missing(&state, window("2026-01-02T05:00:00Z", "2026-01-03")), []);
+    }
+
+    #[test]
+    fn history_is_cut_from_its_end_and_newest_first() {
+        let rules = Rules { longest_span: SignedDuration::from_hours(24 * 2), ..rules(24) };
+        let state = state(None, &[("2026-01-04", "2026-01-05", "2026-01-09")]);
+        let spans = rules.history(&state, window("2026-01-01", "2026-01-08"), &[]);
+        let found: Vec<String> = spans.iter().map(|span| span.window().to_string()).collect();
+        let wanted = [
+            ("2026-01-06", "2026-01-08"),
+            ("2026-01-05", "2026-01-06"),
+            ("2026-01-02", "2026-01-04"),
+            ("2026-01-01", "2026-01-02"),
+        ];
+        assert_eq!(found, wanted.map(|(since, until)| window(since, until).to_string()));
+        assert_eq!(spans.iter().map(|span| span.cells.len()).sum::<usize>(), 6);
+        // A cell that is longer than a span is one.
+        let rules = Rules { longest_span: SignedDuration::from_hours(1), ..rules };
+        assert_eq!(rules.history(&state, window("2026-01-01", "2026-01-03"), &[]).len(), 2);
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub enum Job {
     Sync,
     /// The revisits alone.
     Revisit,
+    /// This range, newest first and in spans as long as they may be.
+    Backfill(Window),
 }
 
 /// One run.
@@ -147,6 +149,7 @@ impl<'a> Run<'a> {
         self.summary.frontier = state.frontier();
         match (job, self.settings.range) {
             (Job::Sync, Some(range)) => self.range(&mut state, range).await?,
+            (Job::Backfill(range), _) => self.backfill(&mut state, range).await?,
             (Job::Sync, None) => self.automatic(&mut state).await?,
             (Job::Revisit, _) => self.revisits(&mut state, None).await?,
         }
@@ -193,6 +196,26 @@ impl<'a> Run<'a> {
             }
             None => Ok(()),
         }
+    }
+
+    /// What of the range is not covered, span by span. What other runs bring in meanwhile is left to them.
+    async fn backfill(&mut self, state: &mut State, range: Window) -> Result<()> {
+        let already = state.covers_in(range).map(|covered| &covered.cover);
+        self.summary
+            .cells
+            .extend(already.map(|cover| cell(&cover.window, CellStatus::AlreadyCommitted, &cover.record.rows)));
+        if state.uncovered(range).is_empty() {
+            return Ok(());
+        }
+        self.begin(state).await?;
+        for span in self.settings.rules.history(state, range, &self.begun) {
+            self.settle(span.window().until).await?;
+            for span in self.still_missing(state, span).await? {
+                self.span(state, &span, None).await?;
+            }
+        }
+        self.summary.cells.sort_by_key(|cell| cell.since);
+        self.forget(state).await
     }
 
     /// From the frontier to as late as is settled; then the revisits.
@@ -472,6 +495,7 @@ impl<'a> Run<'a> {
         let spans = match (job, self.settings.range) {
             (Job::Sync, Some(range)) if self.settings.replace => rules.replacement(&state, range, now),
             (Job::Sync, Some(range)) => rules.missing(&state, range),
+            (Job::Backfill(range), _) => rules.history(&state, range, &[]),
             (Job::Sync, None) if state.origin().is_none() && self.settings.start.is_none() => {
                 return Err(self.no_start().await?);
             }

@@ -3,6 +3,7 @@
 
 mod again;
 mod automatic;
+mod backfill;
 mod bad_input;
 mod bench;
 mod columns;
