@@ -257,6 +257,9 @@ pub struct Options {
     #[arg(long, env = "CHATLAKE_KEEP_RAW", help_heading = "Files")]
     pub keep_raw: bool,
 
+    /// Format of the exports: v2, lines; or v1, an array of channels, which some apps have better experience with
+    #[arg(long, value_name = "VERSION", env = "CHATLAKE_EXPORT_VERSION", value_parser = parse_export_version, default_value = "v2", help_heading = "Limits")]
+    pub export_version: ExportVersion,
     /// Channels in one export request, at most 100; Stream documents 25
     #[arg(
         long,
@@ -403,6 +406,13 @@ fn parse_ages(text: &str) -> std::result::Result<Ages, String> {
     ages.collect::<std::result::Result<_, _>>().map(Ages)
 }
 
+fn parse_export_version(text: &str) -> std::result::Result<ExportVersion, String> {
+    [ExportVersion::V1, ExportVersion::V2]
+        .into_iter()
+        .find(|version| version.as_str() == text)
+        .ok_or_else(|| format!("`{text}` is no version of exports: use v1 or v2"))
+}
+
 fn parse_bytes(text: &str) -> std::result::Result<u64, String> {
     let refused = || format!("`{text}` is no size: use a number and a unit (96MiB, 1GiB, 500MB)");
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -502,7 +512,7 @@ impl Options {
                 include_soft_deleted_channels: self.include_soft_deleted_channels,
                 clear_deleted_message_text: self.clear_deleted_message_text,
                 export_users: self.export_users,
-                version: ExportVersion::V2,
+                version: self.export_version,
             },
             channels_per_request: self.channels_per_request,
             max_concurrent_exports: self.max_concurrent_exports,

@@ -5,8 +5,8 @@
 pub const HEAD_BYTES: usize = 512;
 
 /// What a file is that cannot be an export, in words that follow "the file": `looks like an HTML page`. `head` is its
-/// decompressed beginning.
-pub fn stranger(head: &[u8]) -> Option<&'static str> {
+/// decompressed beginning; `has_lines` tells whether each line should be a value.
+pub fn stranger(head: &[u8], has_lines: bool) -> Option<&'static str> {
     const MAGIC: [(&[u8], &str); 9] = [
         (b"PK\x03\x04", "is a zip file"),
         (b"PK\x05\x06", "is an empty zip file"),
@@ -30,7 +30,7 @@ pub fn stranger(head: &[u8]) -> Option<&'static str> {
         let is_html = [&b"<!doctype html"[..], b"<html", b"<head", b"<body"].iter().any(|tag| has(&lower, tag));
         return Some(if is_html { "looks like an HTML page" } else { "looks like an XML document" });
     }
-    is_spread(text).then_some("is JSON over several lines, and should have one value to a line")
+    (has_lines && is_spread(text)).then_some("is JSON over several lines, and should have one value to a line")
 }
 
 /// By its byte order mark, or because every other byte of what JSON begins with is zero.
@@ -79,7 +79,7 @@ mod tests {
             (b"[\n  {\n    \"channel\": {".to_vec(), "several lines"),
             (b"{\r\n\t\"type\": \"message\",".to_vec(), "several lines"),
         ] {
-            let found = stranger(&head);
+            let found = stranger(&head, true);
             assert!(found.is_some_and(|found| found.contains(what)), "{what}: {found:?}");
         }
     }
@@ -99,16 +99,16 @@ mod tests {
             b"null",
             b"id,text,user",
         ] {
-            assert_eq!(stranger(head), None, "{head:?}");
+            assert_eq!(stranger(head, true), None, "{head:?}");
         }
     }
 
     proptest! {
         #[test]
         fn nothing_panics_and_objects_are_lines(head in prop::collection::vec(any::<u8>(), 0..40), text in "[a-z]{1,9}") {
-            let _ = stranger(&head);
+            let _ = stranger(&head, true);
             let line = format!("{{\"{text}\":1}}\n");
-            prop_assert_eq!(stranger(&[line.as_bytes(), &head].concat()), None);
+            prop_assert_eq!(stranger(&[line.as_bytes(), &head].concat(), true), None);
         }
     }
 }

@@ -105,7 +105,7 @@ pub fn line(data: &[u8]) {
 /// A whole export: what may be compressed, lines, rows.
 pub fn file(data: &[u8]) {
     let (chunks, whole) = chunks(data);
-    let _ = stranger(whole);
+    let _ = stranger(whole, true);
     let mut decoder = decoder(true);
     let mut splitter = LineSplitter::new(MAX_LINE_BYTES);
     let mut gunzip = Gunzip::default();

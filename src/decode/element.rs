@@ -17,7 +17,13 @@ impl Decoder {
     pub(super) fn shape(&mut self, value: LazyValue<'_>, at: At) -> io::Result<()> {
         let raw = value.clone();
         match classify(value) {
-            Shape::Entity(kind, object) => self.entity(kind, object, None, at),
+            Shape::Entity(kind, object) => {
+                let (element, cid) = std::mem::take(&mut self.element);
+                let cid = if kind == Kind::Channel && element > 0 { self.cid_of_channel(&object).or(cid) } else { cid };
+                let taken = self.entity(kind, object, cid.as_deref(), at);
+                self.element = (element, cid);
+                taken
+            }
             Shape::Many(values) => values.into_iter().try_for_each(|value| self.shape(value, at)),
             Shape::Element(element) => self.element(element, at),
             Shape::Unknown(kind) => {

@@ -48,6 +48,7 @@ pub use self::set_aside::{FirstSetAside, SetAside};
 use self::spool::Spool;
 pub use self::table::{HIDDEN_COLUMNS, hidden_schema};
 use self::table::{Place, Table};
+use crate::array::Part;
 use crate::columns::Schemas;
 use crate::kinds::{self, Kinds};
 use crate::ndjson::Line;
@@ -147,6 +148,10 @@ pub fn message_key(message_id: &str) -> u64 {
 pub struct Decoder {
     plan: Arc<Plan>,
     exclusions: Arc<Exclusions>,
+    /// The channel of the array's element that parts come from, once it is known.
+    element: (u64, Option<String>),
+    /// A part under its key.
+    keyed: Vec<u8>,
     task: Arc<Task>,
     tables: Vec<Table>,
     row: Row,
@@ -179,6 +184,8 @@ impl Decoder {
         Self {
             plan: Arc::new(Plan::new(schemas)),
             exclusions: Arc::clone(schemas.exclusions()),
+            element: (0, None),
+            keyed: Vec::new(),
             task: Arc::new(task),
             tables,
             row: Row::default(),
@@ -192,6 +199,28 @@ impl Decoder {
             tally: Tally::default(),
             ready: Vec::new(),
         }
+    }
+
+    /// Takes a part of an array of channels: an item of a list is like a line of one key, in the channel that came before it.
+    pub fn part(&mut self, part: Part<'_>) -> io::Result<()> {
+        let Part { element, key, line } = part;
+        if self.element.0 != element {
+            self.element = (element, None);
+        }
+        let Some(key) = key.filter(|_| !line.is_too_long()) else { return self.line(line) };
+        if line.bytes == b"null" {
+            return Ok(());
+        }
+        let mut keyed = std::mem::take(&mut self.keyed);
+        keyed.clear();
+        keyed.push(b'{');
+        keyed.extend_from_slice(serde_json::Value::from(key).to_string().as_bytes());
+        keyed.push(b':');
+        keyed.extend_from_slice(line.bytes);
+        keyed.push(b'}');
+        let taken = self.line(Line { length: keyed.len() as u64, bytes: &keyed, ..line });
+        self.keyed = keyed;
+        taken
     }
 
     /// Takes one line. The only error is that of a full temporary disk.

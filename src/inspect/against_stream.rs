@@ -377,7 +377,7 @@ async fn read_task(client: &Client, day: &Day, task: &ExportTask, messages: &mut
         keep_raw: false,
     };
     let task_id = task.task_id.clone();
-    let decoder = FileDecoder::new(&day.schemas, task, Messages::new());
+    let decoder = FileDecoder::new(&day.schemas, ExportVersion::V2, task, Messages::new());
     match decoder.read(&mut Download::new(client, file), Cpu::Threads, |_| {}).await {
         Ok((_, more)) => {
             messages.extend(more);

@@ -7,11 +7,12 @@ use arrow::array::RecordBatch;
 use bytes::Bytes;
 use sonic_rs::LazyValue;
 
+use crate::array::{ArraySplitter, BrokenArray, Part};
 use crate::columns::Schemas;
 use crate::cpu::Cpu;
 use crate::decode::{Decoder, Tally, Task, excerpt};
 use crate::error::{Error, Kind, Result};
-use crate::export::{Download, DownloadError};
+use crate::export::{Download, DownloadError, ExportVersion};
 use crate::file_type::{HEAD_BYTES, stranger};
 use crate::gunzip::Gunzip;
 use crate::ndjson::{Line, LineSplitter};
@@ -46,6 +47,12 @@ impl From<DownloadError> for FileError {
     }
 }
 
+impl From<BrokenArray> for FileError {
+    fn from(error: BrokenArray) -> Self {
+        Self::Broken(error.to_string())
+    }
+}
+
 /// What inflates a file fails only by the file.
 impl From<io::Error> for FileError {
     fn from(error: io::Error) -> Self {
@@ -69,8 +76,14 @@ impl Rows for Arc<Collector> {
 pub(crate) struct FileDecoder<R> {
     gunzip: Gunzip,
     head: Head,
-    lines: LineSplitter,
+    splitter: Splitter,
     taker: Taker<R>,
+}
+
+/// How the file is cut.
+enum Splitter {
+    Lines(LineSplitter),
+    Array(ArraySplitter),
 }
 
 /// What the file begins with.
@@ -79,6 +92,7 @@ struct Head {
     bytes: Vec<u8>,
     /// Nothing that is left out on purpose may be in it.
     is_shown: bool,
+    has_lines: bool,
 }
 
 /// Lines into rows.
@@ -88,12 +102,21 @@ struct Taker<R> {
 }
 
 impl<R: Rows> FileDecoder<R> {
-    /// A decoder of the file of `task`, into rows of these schemas.
-    pub(crate) fn new(schemas: &Schemas, task: Task, rows: R) -> Self {
+    /// A decoder of the file of `task`, which is of this version, into rows of these schemas.
+    pub(crate) fn new(schemas: &Schemas, version: ExportVersion, task: Task, rows: R) -> Self {
+        let splitter = match version {
+            ExportVersion::V1 => Splitter::Array(ArraySplitter::new(MAX_LINE_BYTES)),
+            ExportVersion::V2 => Splitter::Lines(LineSplitter::new(MAX_LINE_BYTES)),
+        };
         Self {
-            head: Head { bytes: Vec::new(), task_id: task.task_id.clone(), is_shown: schemas.exclusions().is_empty() },
+            head: Head {
+                bytes: Vec::new(),
+                task_id: task.task_id.clone(),
+                is_shown: schemas.exclusions().is_empty(),
+                has_lines: version == ExportVersion::V2,
+            },
             gunzip: Gunzip::default(),
-            lines: LineSplitter::new(MAX_LINE_BYTES),
+            splitter,
             taker: Taker { decoder: Decoder::new(schemas, task), rows },
         }
     }
@@ -117,34 +140,25 @@ impl<R: Rows> FileDecoder<R> {
 
     /// Takes the next bytes.
     fn push(mut self, chunks: Vec<Bytes>) -> Result<Self, FileError> {
-        let Self { gunzip, head, lines, taker } = &mut self;
+        let Self { gunzip, head, splitter, taker } = &mut self;
         for chunk in chunks {
             gunzip.push(&chunk, |bytes| {
                 head.take(bytes)?;
-                lines.push(bytes, |line| taker.take(line))
+                splitter.push(bytes, taker)
             })?;
         }
         Ok(self)
     }
 
-    /// The end of the file: what its lines were. A last line that does not end shows that the file does not either.
+    /// The end of the file: what its lines were.
     fn finish(self) -> Result<(Tally, R), FileError> {
-        let Self { gunzip, mut head, mut lines, mut taker } = self;
+        let Self { gunzip, mut head, mut splitter, mut taker } = self;
         gunzip.finish(|bytes| {
             head.take(bytes)?;
-            lines.push(bytes, |line| taker.take(line))
+            splitter.push(bytes, &mut taker)
         })?;
         head.check()?;
-        lines.finish(|line| {
-            if line.is_too_long() {
-                let Line { number, length, .. } = line;
-                return Err(FileError::Broken(format!("line {number} of its file has no end after {length} bytes")));
-            }
-            if sonic_rs::from_slice::<LazyValue<'_>>(line.bytes).is_err() {
-                return Err(FileError::Broken(format!("its file ends in the middle of line {}", line.number)));
-            }
-            taker.take(line)
-        })?;
+        splitter.finish(&mut taker)?;
         let Taker { decoder, mut rows } = taker;
         let (rest, tally) = decoder.finish().map_err(no_room)?;
         for (dataset, batch) in rest {
@@ -154,9 +168,45 @@ impl<R: Rows> FileDecoder<R> {
     }
 }
 
+impl Splitter {
+    fn push(&mut self, bytes: &[u8], taker: &mut Taker<impl Rows>) -> Result<(), FileError> {
+        match self {
+            Self::Lines(lines) => lines.push(bytes, |line| taker.line(line)),
+            Self::Array(array) => array.push(bytes, |part| taker.part(part)),
+        }
+    }
+
+    /// A last line that does not end shows that the file does not either.
+    fn finish(self, taker: &mut Taker<impl Rows>) -> Result<(), FileError> {
+        let lines = match self {
+            Self::Array(array) => return Ok(array.finish()?),
+            Self::Lines(lines) => lines,
+        };
+        lines.finish(|line| {
+            if line.is_too_long() {
+                let Line { number, length, .. } = line;
+                return Err(FileError::Broken(format!("line {number} of its file has no end after {length} bytes")));
+            }
+            if sonic_rs::from_slice::<LazyValue<'_>>(line.bytes).is_err() {
+                return Err(FileError::Broken(format!("its file ends in the middle of line {}", line.number)));
+            }
+            taker.line(line)
+        })
+    }
+}
+
 impl<R: Rows> Taker<R> {
-    fn take(&mut self, line: Line<'_>) -> Result<(), FileError> {
+    fn line(&mut self, line: Line<'_>) -> Result<(), FileError> {
         self.decoder.line(line).map_err(no_room)?;
+        self.hand_over()
+    }
+
+    fn part(&mut self, part: Part<'_>) -> Result<(), FileError> {
+        self.decoder.part(part).map_err(no_room)?;
+        self.hand_over()
+    }
+
+    fn hand_over(&mut self) -> Result<(), FileError> {
         for (dataset, batch) in self.decoder.take_ready() {
             self.rows.take(dataset, batch)?;
         }
@@ -191,7 +241,7 @@ impl Head {
 
     /// Refuses a file that is plainly no export: no line of it is worth a look.
     fn check(&self) -> Result<()> {
-        let Some(what) = stranger(&self.bytes) else { return Ok(()) };
+        let Some(what) = stranger(&self.bytes, self.has_lines) else { return Ok(()) };
         let task_id = &self.task_id;
         let shown = self.is_shown.then(|| format!("it begins with: {}", excerpt(&self.bytes)));
         Err(Error::new(Kind::Data, format!("the file of export task {task_id} {what}: it is no export"))

@@ -6,13 +6,17 @@ use flate2::write::GzEncoder;
 
 use super::*;
 
-fn decoder(task: Task) -> FileDecoder<Arc<Collector>> {
+fn decoder(version: ExportVersion, task: Task) -> FileDecoder<Arc<Collector>> {
     let schemas = Schemas::default();
-    FileDecoder::new(&schemas, task, Arc::new(Collector::new(&schemas, 1 << 20, None)))
+    FileDecoder::new(&schemas, version, task, Arc::new(Collector::new(&schemas, 1 << 20, None)))
 }
 
 /// What becomes of these bytes, arriving in pieces of this size.
 fn decode_in(bytes: &[u8], step: usize) -> Result<Tally, FileError> {
+    decode_as(ExportVersion::V2, bytes, step)
+}
+
+fn decode_as(version: ExportVersion, bytes: &[u8], step: usize) -> Result<Tally, FileError> {
     let routes = crate::decode::Routes::new(&[], 0, jiff::Timestamp::UNIX_EPOCH, false);
     let task = Task {
         task_id: "t".to_owned(),
@@ -23,7 +27,7 @@ fn decode_in(bytes: &[u8], step: usize) -> Result<Tally, FileError> {
         keep_raw: false,
     };
     let chunks = bytes.chunks(step).map(Bytes::copy_from_slice).collect();
-    let (tally, _) = decoder(task).push(chunks)?.finish()?;
+    let (tally, _) = decoder(version, task).push(chunks)?.finish()?;
     Ok(tally)
 }
 
@@ -150,7 +154,7 @@ fn a_line_of_100_mb_is_skipped_and_reported() {
         keep_raw: false,
     };
     let huge = || {
-        let mut decoder = decoder(task("t")).push(vec![Bytes::from(format!("{USER}\n{{\"user\":\""))]).unwrap();
+        let mut decoder = decoder(ExportVersion::V2, task("t")).push(vec![Bytes::from(format!("{USER}\n{{\"user\":\""))]).unwrap();
         for _ in 0..100 {
             decoder = decoder.push(vec![piece.clone()]).unwrap();
         }
@@ -167,4 +171,24 @@ fn a_line_of_100_mb_is_skipped_and_reported() {
         "{:?}",
         endless.err()
     );
+}
+
+const CHANNEL: &str = r#"{"channel":{"cid":"team:a","id":"a","type":"team","created_at":"2026-01-01T00:00:00Z"},"messages":[],"members":[{"user_id":"ada"},{"user_id":"bob"}],"draft":null}"#;
+
+#[test]
+fn an_array_of_channels_is_what_its_elements_are_on_lines() {
+    let array = format!("[\n{CHANNEL} ,\n {} ]", CHANNEL.replace("team:a", "team:b"));
+    let lines = format!("{CHANNEL}\n{}\n", CHANNEL.replace("team:a", "team:b"));
+    let wanted = decode(lines.as_bytes()).unwrap();
+    assert_eq!((wanted.lines["channels"], wanted.lines["members"], wanted.rejected), (2, 4, 0));
+    for bytes in [array.clone().into_bytes(), gzip(array.as_bytes())] {
+        for step in [1, 7, 10_000] {
+            assert_eq!(decode_as(ExportVersion::V1, &bytes, step).unwrap(), wanted);
+        }
+    }
+    assert_eq!(decode_as(ExportVersion::V1, b"[]", 1).unwrap(), Tally::default());
+    for end in 1..array.len() {
+        let cut = decode_as(ExportVersion::V1, &array.as_bytes()[..end], 7);
+        assert!(matches!(cut, Err(FileError::Broken(_))), "{end}: {cut:?}");
+    }
 }

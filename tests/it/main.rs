@@ -29,4 +29,5 @@ mod replace;
 mod samples;
 mod stores;
 mod verify;
+mod version_1;
 mod watch;

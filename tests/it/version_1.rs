@@ -1,0 +1,77 @@
+//! Exports as one JSON array of channels (`--export-version v1`).
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use simulator::switches::{Compression, Switches};
+use simulator::{Channel, Message, User, World};
+
+use crate::bench::{Bench, Place, at, seed, two_days};
+
+const V1: [&str; 2] = ["--export-version", "v1"];
+
+#[test]
+fn an_array_of_channels_is_as_exact_as_lines() {
+    for compression in [Compression::None, Compression::Gzip, Compression::ContentEncoding] {
+        let switches = Switches { compression, chunk_bytes: 1_000, ..Switches::default() };
+        let bench = Bench::with(World::seeded(seed(), &two_days()), switches, Place::Folder).unwrap();
+        for (since, until) in [("2026-01-05", "2026-01-06"), ("2026-01-06", "2026-01-07")] {
+            let summary = bench.sync(since, until, &V1).assert_status(0, "committed");
+            for nothing in ["rejected", "out_of_window", "rescued", "duplicate_keys"] {
+                assert_eq!(summary[nothing], 0, "{nothing}: {summary}");
+            }
+            assert_eq!(summary["unclassified"], serde_json::json!({}));
+        }
+        let contents = bench.assert_exact("2026-01-05", "2026-01-07");
+        contents.assert_one_file_each(&["messages", "reactions"]);
+        assert!(contents.rows["members"] > 50 && contents.rows["users"] >= 24, "{:?}", contents.rows);
+        // The same again as lines is the same.
+        let summary = bench.sync("2026-01-05", "2026-01-07", &["--replace"]).assert_status(0, "committed");
+        assert!(summary["cells"].as_array().unwrap().iter().all(|cell| cell["status"] == "unchanged"), "{summary}");
+    }
+}
+
+/// One channel with many messages, which as an array are one element.
+fn one_channel(messages: usize) -> World {
+    let mut world = World::empty();
+    world.add_user(User::new("ada", "Ada", at("2025-01-01")));
+    let cid = world.add_channel(Channel::new("team", "all", at("2026-01-01")).with_members(["ada"])).unwrap();
+    for number in 0..messages {
+        let sent_at = at("2026-01-05") + jiff::SignedDuration::from_micros(1 + i64::try_from(number).unwrap() * 1_000);
+        let text = format!("message {number}, which is about as long as people write when they have something to say");
+        world.add_message(&cid, Message::new(format!("m-{number:07}"), "ada", text, sent_at)).unwrap();
+    }
+    world
+}
+
+/// The most memory that a sync had at a time, in MiB.
+#[cfg(target_os = "linux")]
+fn peak_mib(bench: &Bench, arguments: &[&str]) -> u64 {
+    let mut command =
+        bench.command(&["sync", "--since", "2026-01-05", "--until", "2026-01-06", "--memory-limit", "96MiB"]);
+    let mut process = command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let status = format!("/proc/{}/status", process.id());
+    let mut peak = 0;
+    let ended = loop {
+        let text = std::fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        peak = peak.max(line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0));
+        if let Some(ended) = process.try_wait().unwrap() {
+            break ended;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    assert!(ended.success());
+    peak / 1024
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_channel_of_any_size_takes_no_more_memory_than_its_lines_would() {
+    let bench = Bench::with(one_channel(120_000), Switches::default(), Place::Folder).unwrap();
+    let lines = peak_mib(&bench, &[]);
+    let array = peak_mib(&bench, &["--export-version", "v1", "--lake", "other"]);
+    println!("{lines} MiB as lines, {array} MiB as an array");
+    assert!(array <= lines + 24, "{array} MiB as an array, {lines} MiB as lines");
+    assert!(array <= 160, "{array} MiB");
+}
