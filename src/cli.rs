@@ -1,5 +1,6 @@
 //! What can be typed, and what it comes to: flags and `CHATLAKE_*` variables into [`Settings`].
 
+mod convert;
 mod inspect;
 
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::{SignedDuration, Timestamp};
 use parquet::basic::{Compression, ZstdLevel};
 
+pub use self::convert::Convert;
 pub use self::inspect::{FilesArgs, GcArgs, LakeArg, RateArg, StatusArgs, StreamArg, TempArg, VerifyArgs};
 use crate::columns::Wanted;
 use crate::config;
@@ -65,6 +67,12 @@ pub enum Command {
     /// frontier of automatic mode alone. See it with --plan first: what it costs is requests, and each span asks for every channel
     /// that was active since its beginning.
     Backfill(Box<Backfill>),
+    /// Bring exports on disk into a lake, without asking Stream
+    ///
+    /// Into a lake of their own, where files are added to each other: of two versions of a message the later one wins, and nothing goes
+    /// away. Or, with --since and --until, into a lake that is kept by `sync`, as all that there is of that range: it is covered, and
+    /// `sync` does not ask for it. The same files are converted once, whatever they are called and however they are compressed.
+    Convert(Box<Convert>),
     /// Show what a lake covers and lacks, and what is under way
     Status(StatusArgs),
     /// List the data files that are live by the log, each where it can be read now
@@ -494,14 +502,7 @@ impl Options {
         within("--channels-per-request", self.channels_per_request, 1, MAX_CHANNELS)?;
         within("--max-concurrent-exports", self.max_concurrent_exports, 1, 64)?;
         self.rate.rate_share()?;
-        if self.memory_limit < 64 << 20 {
-            return Err(usage(format!("--memory-limit is {} bytes: at least 64MiB are needed", self.memory_limit)));
-        }
-        if self.target_file_size > MAX_FILE_BYTES {
-            return Err(usage(format!("--target-file-size is {} bytes: at most 4GiB", self.target_file_size))
-                .hint("files are moved by a copy in the store, and S3 copies at most 5 GiB in one request"));
-        }
-        let memory = usize::try_from(self.memory_limit).unwrap_or(usize::MAX);
+        let (file, sort_bytes) = files_and_memory(self.compression, self.target_file_size, self.memory_limit)?;
         let defaults = Settings::default();
         Ok(Settings {
             rules: Rules { grid, settle: self.settle, revisit: self.revisit.0.clone(), ..defaults.rules },
@@ -519,13 +520,8 @@ impl Options {
             task_deadline: self.task_deadline,
             by_channel_type: self.partition_by == PartitionBy::ChannelType,
             columns: self.columns()?,
-            file: FileOptions {
-                compression: self.compression,
-                target_file_bytes: self.target_file_size.max(1 << 20),
-                row_group_bytes: row_group_bytes(memory),
-                ..FileOptions::default()
-            },
-            sort_bytes: sort_bytes(memory),
+            file,
+            sort_bytes,
             temp_dir: self.temp.temp_dir.clone(),
             max_rejected: self.max_rejected,
             keep_raw: self.keep_raw,
@@ -574,6 +570,29 @@ impl Options {
         }
         Ok(Selection { cids, channel_types: self.channel_type.clone(), filter })
     }
+}
+
+/// How files are written, and what sorting may take of the memory.
+fn files_and_memory(
+    compression: Compression,
+    target_file_bytes: u64,
+    memory_bytes: u64,
+) -> Result<(FileOptions, usize)> {
+    if memory_bytes < 64 << 20 {
+        return Err(usage(format!("--memory-limit is {memory_bytes} bytes: at least 64MiB are needed")));
+    }
+    if target_file_bytes > MAX_FILE_BYTES {
+        return Err(usage(format!("--target-file-size is {target_file_bytes} bytes: at most 4GiB"))
+            .hint("files are moved by a copy in the store, and S3 copies at most 5 GiB in one request"));
+    }
+    let memory = usize::try_from(memory_bytes).unwrap_or(usize::MAX);
+    let file = FileOptions {
+        compression,
+        target_file_bytes: target_file_bytes.max(1 << 20),
+        row_group_bytes: row_group_bytes(memory),
+        ..FileOptions::default()
+    };
+    Ok((file, sort_bytes(memory)))
 }
 
 fn within(name: &str, value: usize, least: usize, most: usize) -> Result<()> {

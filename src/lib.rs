@@ -3,7 +3,7 @@
 //! The modules in the order in which a message meets them:
 //!
 //! ```text
-//! sync -> plan -> pipeline: export -> gunzip -> ndjson -> decode -> sort -> write -> lake
+//! sync -> plan -> pipeline: export -> decompress -> ndjson -> decode -> sort -> write -> lake
 //!         window                                          schema
 //!                                                         content
 //! ```
@@ -12,11 +12,12 @@ pub mod array;
 pub mod columns;
 pub mod config;
 pub mod content;
+pub mod convert;
 pub mod decode;
+pub mod decompress;
 pub mod export;
 pub mod file_type;
 pub mod gc;
-pub mod gunzip;
 pub mod inspect;
 pub mod journal;
 pub mod lake;

@@ -5,9 +5,10 @@ use std::pin::pin;
 use std::process::ExitCode;
 
 use chatlake::cli::{
-    Cli, Command, DemoArgs, FilesArgs, GcArgs, LakeArg, LogFormat, Manners, Options, ProgressMode, SchemaArgs,
+    Cli, Command, Convert, DemoArgs, FilesArgs, GcArgs, LakeArg, LogFormat, Manners, Options, ProgressMode, SchemaArgs,
     StatusArgs, StreamArg, VerifyArgs,
 };
+use chatlake::convert::Conversion;
 use chatlake::error::{Error, Kind, Result};
 use chatlake::export::{self, Client, Credentials};
 use chatlake::inspect::against_stream::Sample;
@@ -15,6 +16,7 @@ use chatlake::inspect::{files, shape, status, verify};
 use chatlake::lake::{Lake, store};
 use chatlake::progress::Progress;
 use chatlake::settings::Settings;
+use chatlake::summary::Summary;
 use chatlake::sync::{Job, PlannedSpan, Run};
 use chatlake::{clock, demo, gc, schema};
 use clap::Parser;
@@ -54,6 +56,7 @@ async fn run(cli: &Cli, progress: &Progress) -> Result<ExitCode> {
         Command::Backfill(backfill) => {
             job(Job::Backfill(backfill.range()?), &backfill.options, &backfill.settings()?, manners, progress).await
         }
+        Command::Convert(args) => convert(args, manners, progress).await,
         Command::Status(args) => unless_interrupted(show_status(args, manners)).await,
         Command::Files(args) => unless_interrupted(list_files(args, manners)).await,
         Command::Verify(args) => unless_interrupted(verify_lake(args, manners)).await,
@@ -94,13 +97,36 @@ async fn job(
         return print(&plan_text(&spans, manners.json));
     }
     let (summary, error) = run.execute(job, stop).await;
+    finish(&summary, error, &lake, options.empty_exit_code, manners)
+}
+
+async fn convert(args: &Convert, manners: &Manners, progress: &Progress) -> Result<ExitCode> {
+    let (settings, exports) = (args.settings()?, args.exports());
+    let process_env = store::process_env();
+    let mut stop = pin!(interrupted());
+    let lake = tokio::select! {
+        lake = Lake::open(args.lake.lake()?, &process_env) => lake?.with_single_writer(settings.single_writer),
+        error = &mut stop => return Err(error),
+    };
+    let (summary, error) = Conversion::new(&lake, settings, &exports, progress).execute(stop).await;
+    finish(&summary, error, &lake, args.empty_exit_code, manners)
+}
+
+/// Says how a run ended.
+fn finish(
+    summary: &Summary,
+    error: Option<Error>,
+    lake: &Lake,
+    empty_exit_code: u8,
+    manners: &Manners,
+) -> Result<ExitCode> {
     let text = if manners.json { summary.to_json() } else { summary.to_text(lake.display_url()) };
     if manners.json || error.as_ref().is_none_or(|error| error.kind() == Kind::ExportFailed) {
         print(&text)?;
     }
     match error {
         Some(error) => Err(error),
-        None if summary.messages() == 0 => Ok(ExitCode::from(options.empty_exit_code)),
+        None if summary.messages() == 0 => Ok(ExitCode::from(empty_exit_code)),
         None => Ok(ExitCode::SUCCESS),
     }
 }

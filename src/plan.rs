@@ -31,6 +31,8 @@ pub struct Span {
     pub cells: Vec<Window>,
     /// Whether the cells hold rows that are to be replaced.
     pub replaces: bool,
+    /// Whether those rows stand beside the new ones, and of two versions of a row the later one wins.
+    pub merges: bool,
     /// Exports that were asked for earlier than this do not serve.
     pub fresh_since: Timestamp,
     /// The channels to ask for, when the rows of all others stay as they are; none: every channel.
@@ -45,11 +47,21 @@ impl Span {
 
     fn extend(cells: Vec<Window>) -> Self {
         // Whoever asked before waited for the cells to settle, as this run does.
-        Self { cells, replaces: false, fresh_since: Timestamp::MIN, only: None }
+        Self { cells, replaces: false, merges: false, fresh_since: Timestamp::MIN, only: None }
     }
 
     fn replace(cells: Vec<Window>, fresh_since: Timestamp) -> Self {
-        Self { cells, replaces: true, fresh_since, only: None }
+        Self { cells, replaces: true, merges: false, fresh_since, only: None }
+    }
+
+    /// Cells, ordered and with gaps, that get rows beside those that they have.
+    pub fn merge(cells: Vec<Window>) -> Self {
+        Self { merges: true, ..Self::replace(cells, Timestamp::MAX) }
+    }
+
+    /// Cells that files on disk hold all of.
+    pub fn declared(cells: Vec<Window>, replaces: bool) -> Self {
+        Self { replaces, ..Self::extend(cells) }
     }
 
     /// A cell whose exceptions are asked for again.
@@ -176,7 +188,8 @@ fn last_export(state: &State, cells: &[Window]) -> Timestamp {
     exports.max().map_or(Timestamp::MIN, after)
 }
 
-fn after(at: Timestamp) -> Timestamp {
+/// The first instant after it.
+pub(crate) fn after(at: Timestamp) -> Timestamp {
     at.saturating_add(SignedDuration::from_micros(1)).unwrap_or(Timestamp::MAX)
 }
 

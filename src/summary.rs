@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
 
+use crate::error::{Error, Kind};
 use crate::kinds::Kinds;
-use crate::lake::{Changes, Revisit};
+use crate::lake::{Changes, Cover, Revisit};
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -52,6 +54,32 @@ pub struct CellSummary {
     pub status: CellStatus,
     /// Messages in it.
     pub rows: u64,
+}
+
+impl CellSummary {
+    /// A cover that came out like this.
+    pub fn of(cover: &Cover, status: CellStatus) -> Self {
+        let rows = cover.record.rows.get("messages").copied().unwrap_or(0);
+        Self { since: cover.window.since, until: cover.window.until, status, rows }
+    }
+
+    /// Whether this run has brought it in.
+    pub fn is_done(&self) -> bool {
+        matches!(self.status, CellStatus::Committed | CellStatus::Unchanged)
+    }
+}
+
+/// Files that were converted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct FilesSummary {
+    /// Files that were named, each content once.
+    pub named: u64,
+    /// Those of them that the lake had already.
+    pub known: u64,
+    /// Bytes of those that were decoded, as they are on disk.
+    pub bytes: u64,
+    /// Messages that are not in the declared range, and were left out.
+    pub left_out: u64,
 }
 
 /// What was written of a dataset.
@@ -142,6 +170,9 @@ pub struct Summary {
     pub duration_seconds: f64,
     /// The end of contiguous coverage in automatic mode.
     pub frontier: Option<Timestamp>,
+    /// What was converted, when it was files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub files: Option<FilesSummary>,
     /// Whether the store was accepted without conditional writes.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub single_writer: bool,
@@ -151,6 +182,19 @@ pub struct Summary {
 }
 
 impl Summary {
+    /// The run is over.
+    pub fn end(&mut self, after: Duration, error: Option<&Error>) {
+        self.duration_seconds = (after.as_secs_f64() * 1000.0).round() / 1000.0;
+        self.status = match error {
+            Some(error) if error.kind() == Kind::ExportFailed && !self.failed_channels.is_empty() => Status::Partial,
+            Some(_) => Status::Failed,
+            None if self.cells.is_empty() => Status::NothingToDo,
+            None if self.cells.iter().any(CellSummary::is_done) => Status::Committed,
+            None => Status::AlreadyCommitted,
+        };
+        self.error = error.map(ToString::to_string);
+    }
+
     /// Messages in the cells of this run, committed now or before.
     pub fn messages(&self) -> u64 {
         self.cells.iter().map(|cell| cell.rows).sum()
@@ -166,6 +210,7 @@ impl Summary {
         let mut text = String::new();
         let status = match self.status {
             Status::Committed => "committed",
+            Status::AlreadyCommitted if self.files.is_some() => "already committed: nothing was converted",
             Status::AlreadyCommitted => "already committed: nothing was exported",
             Status::NothingToDo => "nothing to do",
             Status::Partial => "committed, but for channels that Stream could not export",
@@ -214,6 +259,14 @@ impl Summary {
         }
         if !self.unclassified.is_empty() {
             let _ = writeln!(text, "  of unknown kinds: {}", self.unclassified);
+        }
+        if let Some(FilesSummary { named, known, bytes: read, left_out }) = self.files {
+            if left_out > 0 {
+                let _ = writeln!(text, "  {left_out} messages are not in the declared range and were left out");
+            }
+            let _ = write!(text, "  {named} files, {known} known before, {} read, ", bytes(read));
+            let _ = write!(text, "{:.1} s", self.duration_seconds);
+            return text;
         }
         let _ = write!(
             text,

@@ -12,12 +12,12 @@ use crate::cpu::Cpu;
 use crate::error::{Error, Kind, Result};
 use crate::export::{Client, Endpoint};
 use crate::journal::{self, Begun, Journal};
-use crate::lake::{Covered, DataFile, Lake, Outcome, Revisit, State};
-use crate::pipeline::{Counts, Exported, Pipeline};
+use crate::lake::{Covered, Lake, Source, State};
+use crate::pipeline::{Asking, Counts, Pipeline};
 use crate::plan::Span;
 use crate::progress::Progress;
 use crate::settings::Settings;
-use crate::summary::{CellStatus, CellSummary, Status, Summary};
+use crate::summary::{CellStatus, CellSummary, Summary};
 use crate::window::Window;
 
 /// How far in the future a range may end and still be waited for.
@@ -108,22 +108,8 @@ impl<'a> Run<'a> {
         self.summary.export_tasks.adopted = adopted.load(Relaxed);
         self.summary.export_tasks.failed = failed.load(Relaxed);
         self.summary.bytes_downloaded = bytes.load(Relaxed);
-        self.summary.duration_seconds = (begun.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
-        self.summary.status = self.status();
-        self.summary.error = self.error.as_ref().map(ToString::to_string);
+        self.summary.end(begun.elapsed(), self.error.as_ref());
         (self.summary, self.error)
-    }
-
-    fn status(&self) -> Status {
-        match &self.error {
-            Some(error) if error.kind() == Kind::ExportFailed && !self.summary.failed_channels.is_empty() => {
-                Status::Partial
-            }
-            Some(_) => Status::Failed,
-            None if self.summary.cells.is_empty() => Status::NothingToDo,
-            None if self.summary.cells.iter().any(is_done) => Status::Committed,
-            None => Status::AlreadyCommitted,
-        }
     }
 
     /// Keeps the error that decides the exit code.
@@ -165,11 +151,7 @@ impl<'a> Run<'a> {
             if self.settings.replace { rules.replacement(state, range, now) } else { rules.missing(state, range) };
         if !self.settings.replace {
             for covered in state.covers_in(range) {
-                self.summary.cells.push(cell(
-                    &covered.cover.window,
-                    CellStatus::AlreadyCommitted,
-                    &covered.cover.record.rows,
-                ));
+                self.summary.cells.push(CellSummary::of(&covered.cover, CellStatus::AlreadyCommitted));
             }
         }
         let has_exceptions = rules.exceptions(state, Some(range), None).next().is_some();
@@ -201,9 +183,7 @@ impl<'a> Run<'a> {
     /// What of the range is not covered, span by span. What other runs bring in meanwhile is left to them.
     async fn backfill(&mut self, state: &mut State, range: Window) -> Result<()> {
         let already = state.covers_in(range).map(|covered| &covered.cover);
-        self.summary
-            .cells
-            .extend(already.map(|cover| cell(&cover.window, CellStatus::AlreadyCommitted, &cover.record.rows)));
+        self.summary.cells.extend(already.map(|cover| CellSummary::of(cover, CellStatus::AlreadyCommitted)));
         if state.uncovered(range).is_empty() {
             return Ok(());
         }
@@ -285,7 +265,7 @@ impl<'a> Run<'a> {
         for covered in state.covers_in(window) {
             let Covered { cover, entry, .. } = covered;
             tracing::info!(entry, window = %cover.window, "another run was faster");
-            self.summary.cells.push(cell(&cover.window, CellStatus::AlreadyCommitted, &cover.record.rows));
+            self.summary.cells.push(CellSummary::of(cover, CellStatus::AlreadyCommitted));
         }
         Ok(self.settings.rules.missing(state, window))
     }
@@ -294,7 +274,7 @@ impl<'a> Run<'a> {
     async fn fill(&mut self, state: &mut State, cells: Vec<Covered>) -> Result<()> {
         for covered in cells {
             // A channel that has failed just now is left to the next run.
-            if self.summary.cells.iter().any(|cell| cell.since == covered.cover.window.since && is_done(cell)) {
+            if self.summary.cells.iter().any(|cell| cell.since == covered.cover.window.since && cell.is_done()) {
                 continue;
             }
             self.lake.refresh(state).await?;
@@ -325,13 +305,8 @@ impl<'a> Run<'a> {
             return Err(Error::new(Kind::Temporary, message)
                 .hint("set it by NTP; the limit is half of --settle, which must hide the difference"));
         }
-        if !self.settings.single_writer && !self.lake.probe_conditional_put(self.summary.run_id).await? {
-            let message =
-                format!("the store of {} ignores conditional writes (If-None-Match)", self.lake.display_url());
-            return Err(Error::new(Kind::UnsafeStore, message).hint(
-                "two runs at once would overwrite each other's commits: choose another store, or, if only one run ever \
-                 writes to this lake, accept it with --single-writer",
-            ));
+        if !self.settings.single_writer {
+            self.lake.require_conditional_put(self.summary.run_id).await?;
         }
         self.lake.ensure_identity(&self.settings.identity(self.client.app_key())).await?;
         let wanted = |old: &Columns| old.with(&self.settings.columns);
@@ -363,67 +338,20 @@ impl<'a> Run<'a> {
     async fn span(&mut self, state: &mut State, span: &Span, origin: Option<Timestamp>) -> Result<()> {
         // A run beside this one may have promoted more since: files that are replaced may have its columns.
         let schemas = Schemas::new(&state.columns().columns.with(&self.settings.columns)?)?;
+        let asking = Asking { client: self.client, journal: &self.journal, begun: &self.begun, counts: &self.counts };
         let pipeline = Pipeline {
-            client: self.client,
             lake: self.lake,
+            source: Source::Stream,
             settings: self.settings,
             schemas: &schemas,
             run_id: self.summary.run_id,
-            journal: &self.journal,
-            begun: &self.begun,
-            counts: &self.counts,
             progress: self.progress,
             cpu: self.cpu,
         };
         self.progress.span(span.window().to_string());
         tracing::info!(window = %span.window(), cells = span.cells.len(), replaces = span.replaces, "exporting");
-        let exported = pipeline.export(state, span, origin).await?;
-        let removed: Vec<String> = span
-            .cells
-            .iter()
-            .filter(|window| !exported.unchanged.contains(window))
-            .flat_map(|window| state.files_of(*window))
-            .map(|live| folder(&live.file))
-            .collect();
-        let outcome = match self.lake.commit(state, &exported.proposal).await {
-            Ok(outcome) => outcome,
-            Err(error) => {
-                // An answer may have been lost: a staged file is only garbage if the commit is certain not to stand.
-                let failed =
-                    self.lake.state().await.is_ok_and(|state| state.entry_of(exported.proposal.commit_id).is_none());
-                if failed {
-                    pipeline.discard(&exported.proposal.add).await;
-                }
-                return Err(error);
-            }
-        };
-        let superseded = match outcome.clone() {
-            Outcome::Committed { entry, superseded, settled } => {
-                self.summary.frontier = state.frontier();
-                tracing::info!(entry, settled, window = %span.window(), "committed");
-                superseded
-            }
-            Outcome::AlreadyCovered { by_entry } | Outcome::Stale { by_entry } => {
-                tracing::info!(by_entry, window = %span.window(), "another run was faster");
-                span.cells.clone()
-            }
-        };
-        let lost = |file: &&DataFile| file.cell.is_some_and(|cell| superseded.contains(&cell));
-        let (lost, added): (Vec<&DataFile>, Vec<&DataFile>) = exported.proposal.add.iter().partition(lost);
-        if !matches!(outcome, Outcome::Committed { .. }) {
-            pipeline.discard(&exported.proposal.add).await;
-        } else {
-            pipeline.discard(lost).await;
-            self.summary.partitions_changed.extend(removed);
-            for file in added {
-                self.summary.partitions_changed.insert(folder(file));
-                let dataset = self.summary.datasets.entry(file.dataset.clone()).or_default();
-                dataset.rows += file.rows;
-                dataset.files += 1;
-                dataset.bytes += file.bytes;
-            }
-        }
-        self.count(&exported, &superseded);
+        let exported = pipeline.export(&asking, state, span, origin).await?;
+        pipeline.land(state, &exported, &mut self.summary).await?;
         if let Some((cid, reason)) = exported.requests.failed.iter().next() {
             let message =
                 format!("{} channels could not be exported, such as `{cid}`: {reason}", exported.requests.failed.len());
@@ -433,37 +361,6 @@ impl<'a> Run<'a> {
             );
         }
         Ok(())
-    }
-
-    fn count(&mut self, exported: &Exported, superseded: &[Window]) {
-        let summary = &mut self.summary;
-        for cover in &exported.proposal.covers {
-            let status = if superseded.contains(&cover.window) {
-                CellStatus::Superseded
-            } else if exported.unchanged.contains(&cover.window) {
-                CellStatus::Unchanged
-            } else {
-                CellStatus::Committed
-            };
-            summary.cells.push(cell(&cover.window, status, &cover.record.rows));
-            if status != CellStatus::Superseded {
-                summary.vanished += cover.record.vanished;
-                if let Some(found) = cover.revisit() {
-                    let Revisit { window, messages, reactions, .. } = found;
-                    tracing::info!(%window, %messages, %reactions, "exported again");
-                    summary.revisited.add(found);
-                }
-            }
-        }
-        let (tally, requests) = (&exported.tally, &exported.requests);
-        summary.rejected += tally.rejected;
-        summary.unclassified.extend(&tally.unclassified);
-        summary.out_of_window += tally.out_of_window;
-        summary.rescued += tally.rescued;
-        summary.duplicate_keys += tally.duplicate_keys;
-        summary.reactions_truncated += tally.cut_reactions.len() as u64;
-        summary.missing_channels.extend(requests.missing.iter().cloned());
-        summary.failed_channels.extend(requests.failed.keys().cloned());
     }
 
     /// An empty lake does not say where to begin; the app's oldest channel does.
@@ -548,17 +445,4 @@ pub struct PlannedSpan {
     pub requests: u64,
     /// Minutes until the last of them may be made, at the share of the app's rate limit.
     pub minutes: f64,
-}
-
-fn is_done(cell: &CellSummary) -> bool {
-    matches!(cell.status, CellStatus::Committed | CellStatus::Unchanged)
-}
-
-fn cell(window: &Window, status: CellStatus, rows: &std::collections::BTreeMap<String, u64>) -> CellSummary {
-    let rows = rows.get("messages").copied().unwrap_or(0);
-    CellSummary { since: window.since, until: window.until, status, rows }
-}
-
-fn folder(file: &DataFile) -> String {
-    format!("{}/{}", file.dataset, file.partition)
 }

@@ -22,7 +22,7 @@ mod table;
 mod value;
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
 
@@ -41,7 +41,7 @@ use self::exclude::Exclusions;
 use self::object::{Row, missing, text_of, time_of};
 pub use self::plan::MAX_KEYS;
 use self::plan::{Plan, SlotSet};
-pub use self::route::{NO_CELL, Route, Routes};
+pub use self::route::{NO_CELL, NumberedCells, Route, Routes, day_of_cell, numbered};
 use self::scan::{Scan, elements, lookup, whole_characters, within_depth};
 pub(crate) use self::set_aside::excerpt;
 pub use self::set_aside::{FirstSetAside, SetAside};
@@ -107,6 +107,8 @@ pub struct Tally {
     pub duplicate_keys: u64,
     /// Messages that have more reactions than the task delivered, or may have.
     pub cut_reactions: HashSet<u64>,
+    /// The numbers of the cells that messages went to.
+    pub cells: BTreeSet<u32>,
     /// Channels of which anything came.
     pub channels_returned: HashSet<String>,
 }
@@ -135,6 +137,7 @@ impl Tally {
         self.rescued += other.rescued;
         self.duplicate_keys += other.duplicate_keys;
         self.cut_reactions.extend(other.cut_reactions);
+        self.cells.extend(other.cells);
         self.channels_returned.extend(other.channels_returned);
     }
 }
@@ -345,6 +348,7 @@ impl Decoder {
                 return Ok(());
             }
         };
+        self.tally.cells.insert(cell);
         let place = Place { cell, partition: task.routes.partition(cell, Some(&cid)) };
         let children = Surroundings {
             cid: Some(&cid),
@@ -567,6 +571,7 @@ impl Decoder {
         let task = &self.task;
         self.tally.first_set_aside.add(reason, || SetAside {
             task_id: task.task_id.clone(),
+            path: None,
             line_number: at.number,
             reason,
             detail: detail.map(|detail| excerpt(detail.as_bytes())),

@@ -15,6 +15,8 @@ const SHOWN_BYTES: usize = 200;
 pub struct SetAside {
     /// The export task.
     pub task_id: String,
+    /// The file on disk, when nobody exported it just now.
+    pub path: Option<String>,
     /// The line in its file.
     pub line_number: u64,
     /// The reason, as in quarantine.
@@ -27,7 +29,10 @@ pub struct SetAside {
 
 impl fmt::Display for SetAside {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {} of export task {}: {}", self.line_number, self.task_id, self.reason)?;
+        match &self.path {
+            Some(path) => write!(f, "line {} of {path}: {}", self.line_number, self.reason)?,
+            None => write!(f, "line {} of export task {}: {}", self.line_number, self.task_id, self.reason)?,
+        }
         if let Some(detail) = &self.detail {
             write!(f, " ({detail})")?;
         }
@@ -46,6 +51,11 @@ impl FirstSetAside {
         if lines.len() < SHOWN {
             lines.push(line());
         }
+    }
+
+    /// Names the file on disk that they are from.
+    pub(crate) fn found_in(&mut self, path: &str) {
+        self.0.values_mut().flatten().for_each(|line| line.path = Some(path.to_owned()));
     }
 
     pub(super) fn extend(&mut self, other: Self) {
@@ -135,6 +145,7 @@ mod tests {
             for reason in ["not_json", "unclassified", "too_deep"] {
                 let line = SetAside {
                     task_id: "t".to_owned(),
+                    path: None,
                     line_number: number,
                     reason,
                     detail: None,

@@ -108,6 +108,18 @@ impl Lake {
         self.pause
     }
 
+    /// Refuses a store that does not honour put-if-absent.
+    pub async fn require_conditional_put(&self, probe_id: Uuid) -> Result<()> {
+        if self.probe_conditional_put(probe_id).await? {
+            return Ok(());
+        }
+        let message = format!("the store of {} ignores conditional writes (If-None-Match)", self.display_url);
+        Err(Error::new(Kind::UnsafeStore, message).hint(
+            "two runs at once would overwrite each other's commits: choose another store, or, if only one run ever \
+             writes to this lake, accept it with --single-writer",
+        ))
+    }
+
     /// Whether the store honours put-if-absent: many accept the header and ignore it, so only a trial tells.
     pub async fn probe_conditional_put(&self, probe_id: Uuid) -> Result<bool> {
         let key = Key::Probe(probe_id).path();

@@ -37,6 +37,11 @@ pub enum Mode {
         /// [`State::next`] when the old files were read: what was replaced since then was not taken into account.
         read_at: u64,
     },
+    /// Cells that get rows beside those that they have, if they have any.
+    Merge {
+        /// The same: what came since then would be lost, so that the run begins anew.
+        read_at: u64,
+    },
 }
 
 /// How a commit ended.
@@ -137,7 +142,8 @@ fn stand(state: &State, mode: Mode, cover: &Cover) -> Result<Standing> {
         Mode::Extend => return Ok(Standing::Covered(last)),
         #[cfg(test)]
         Mode::Replace { .. } if planted::is(Bug::OlderReplacesNewer) => return Ok(Standing::Stands),
-        Mode::Replace { read_at } => read_at,
+        Mode::Merge { read_at } if last >= read_at => return meanwhile("another run has added to"),
+        Mode::Merge { read_at } | Mode::Replace { read_at } => read_at,
     };
     if let Some(newer) = old.iter().filter(|covered| !is_older(&covered.cover, cover)).map(|c| c.entry).max() {
         return Ok(Standing::Stale(newer));

@@ -10,8 +10,8 @@ use crate::decode::Tally;
 use crate::error::Result;
 use crate::kinds::Kinds;
 use crate::lake::revisit::remember;
-use crate::lake::{CellRecord, Cover, DataFile, Exception, Lists, Revisit, State};
-use crate::plan::Span;
+use crate::lake::{CellRecord, Cover, Covered, DataFile, Exception, Lists, Revisit, State};
+use crate::plan::{Span, after};
 use crate::schema::DATASETS;
 use crate::sort::collector::belongs_to_cells;
 use crate::window::Window;
@@ -23,15 +23,15 @@ impl Pipeline<'_> {
         &self,
         state: &State,
         span: &Span,
-        exported_at: Timestamp,
         requests: &Requests,
         tally: &Tally,
         written: Written,
     ) -> Result<(Vec<Cover>, Vec<DataFile>, Vec<Window>)> {
+        let exported_at = requests.exported_at.unwrap_or(Timestamp::MIN);
         let mut covers = Vec::new();
         let mut unchanged = Vec::new();
-        for (index, window) in span.cells.iter().enumerate() {
-            let cell = u32::try_from(index).unwrap_or(u32::MAX);
+        for (index, (cell, window)) in written.cells.iter().enumerate() {
+            let cell = *cell;
             let contents: BTreeMap<&str, Content> = DATASETS
                 .iter()
                 .enumerate()
@@ -47,7 +47,7 @@ impl Pipeline<'_> {
             if keep_files {
                 unchanged.push(*window);
             }
-            let is_revisit = span.replaces && span.only.is_none() && !written.damaged.contains(window);
+            let is_revisit = span.replaces && !span.merges && span.only.is_none() && !written.damaged.contains(window);
             let found = is_revisit.then(|| revisit(state, *window, exported_at, &contents)).flatten();
             let before = state.covers_in(*window).flat_map(|covered| &covered.cover.record.revisits);
             // What is counted by line is known for the span: it stands with its first cell, so that sums are right.
@@ -91,6 +91,13 @@ impl Pipeline<'_> {
             {
                 fill(&mut cover, &filled.cover, self.lake.lists(&filled.cover.record).await?);
             }
+            if span.merges {
+                for Covered { cover: before, .. } in state.covers_in(*window) {
+                    // The order of covers is that of conversions, whenever their files were exported.
+                    cover.exported_at = cover.exported_at.max(after(before.exported_at));
+                    accumulate(&mut cover.record, &before.record, self.lake.lists(&before.record).await?);
+                }
+            }
             covers.push(cover);
         }
         let (dropped, add): (Vec<DataFile>, Vec<DataFile>) = written
@@ -106,23 +113,32 @@ impl Pipeline<'_> {
 /// A cover of a few channels becomes one of the whole cell: what it does not speak of is as it was.
 fn fill(cover: &mut Cover, before: &Cover, lists: Lists) {
     cover.as_of = Some(before.complete_at());
-    let record = &mut cover.record;
-    record.channels_asked = before.record.channels_asked;
-    record.channels_returned += before.record.channels_returned;
+    accumulate(&mut cover.record, &before.record, lists);
+    cover.record.channels_asked = before.record.channels_asked;
+    // The hash of all rows is not known: the next revisit compares with nothing and writes the cell anew.
+    cover.record.content.clear();
+}
+
+/// A record that speaks of what came now speaks of what came before as well.
+fn accumulate(record: &mut CellRecord, before: &CellRecord, lists: Lists) {
+    record.channels_asked += before.channels_asked;
+    record.channels_returned += before.channels_returned;
     record.lists.missing_channels.extend(lists.missing_channels);
     record.lists.missing_channels.sort_unstable();
     record.lists.missing_channels.dedup();
-    record.lists.task_ids.extend(lists.task_ids);
-    for (kind, lines) in &before.record.lines {
+    for task_id in lists.task_ids {
+        if !record.lists.task_ids.contains(&task_id) {
+            record.lists.task_ids.push(task_id);
+        }
+    }
+    for (kind, lines) in &before.lines {
         *record.lines.entry(kind.clone()).or_default() += lines;
     }
-    record.rejected += before.record.rejected;
-    record.unclassified += before.record.unclassified;
-    record.unclassified_kinds.extend(&before.record.unclassified_kinds);
-    record.out_of_window += before.record.out_of_window;
-    record.bytes_downloaded += before.record.bytes_downloaded;
-    // The hash of all rows is not known: the next revisit compares with nothing and writes the cell anew.
-    record.content.clear();
+    record.rejected += before.rejected;
+    record.unclassified += before.unclassified;
+    record.unclassified_kinds.extend(&before.unclassified_kinds);
+    record.out_of_window += before.out_of_window;
+    record.bytes_downloaded += before.bytes_downloaded;
 }
 
 /// What exporting a cell again found; none if it was not exported before.

@@ -8,8 +8,8 @@ use futures::{StreamExt, TryStreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Semaphore;
 
-use super::Pipeline;
 use super::file_decoder::{FileDecoder, FileError};
+use super::{Asking, Pipeline};
 use crate::decode::{Routes, Tally, Task};
 use crate::error::{Error, Kind, Result};
 use crate::export::{
@@ -123,6 +123,7 @@ impl From<FileError> for Unfinished {
 /// What the exports of a span share.
 pub(super) struct Exports<'p> {
     pipeline: &'p Pipeline<'p>,
+    asking: &'p Asking<'p>,
     span: Window,
     /// What is asked for: the span and a margin.
     asked: Window,
@@ -140,15 +141,17 @@ impl<'p> Exports<'p> {
     /// Nothing is asked for yet. `number` is the span's in the journal.
     pub(super) fn new(
         pipeline: &'p Pipeline<'p>,
+        asking: &'p Asking<'p>,
         cells: Vec<Window>,
-        span: Window,
         asked: Window,
         number: u32,
     ) -> Self {
         let settings = pipeline.settings;
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        let span = Window { since: cells[0].since, until: cells[cells.len() - 1].until };
         Self {
             pipeline,
+            asking,
             span,
             asked,
             cells,
@@ -168,7 +171,7 @@ impl<'p> Exports<'p> {
         adopted: Vec<Adopted>,
         discovers: bool,
     ) -> Result<(Arc<Collector>, Requests, Tally)> {
-        let Pipeline { client, settings, progress, .. } = self.pipeline;
+        let (Asking { client, .. }, Pipeline { settings, progress, .. }) = (self.asking, self.pipeline);
         let begun: HashSet<&str> = adopted.iter().flat_map(|adopted| &adopted.task.cids).map(String::as_str).collect();
         lock(&self.requests).channels += begun.len() as u64;
         progress.channels(begun.len());
@@ -235,7 +238,7 @@ impl<'p> Exports<'p> {
                     (adopted, true)
                 }
             };
-            let counts = self.pipeline.counts;
+            let counts = self.asking.counts;
             let ended = self.follow(&task, &superseded, asked).await;
             // Of several channels nobody knows which one failed it.
             let was_alone = task.cids.len() == 1;
@@ -271,10 +274,10 @@ impl<'p> Exports<'p> {
     /// Asks for an export of these channels, which makes one task, or more if channels are missing. Each is written down as soon as
     /// Stream has answered; a run that is stopped meanwhile waits for that.
     async fn ask(&self, cids: Vec<String>) -> Result<Vec<ExportTask>> {
-        let Pipeline { client, settings, progress, journal, .. } = self.pipeline;
+        let (Asking { client, journal, .. }, Pipeline { settings, progress, .. }) = (self.asking, self.pipeline);
         let Window { since, until } = self.asked;
         let mut asking = client.asking(ExportRequest { cids: cids.clone(), since, until, options: settings.export })?;
-        let (journal, counts, span) = (Arc::clone(journal), Arc::clone(self.pipeline.counts), self.number);
+        let (journal, counts, span) = (Arc::clone(journal), Arc::clone(self.asking.counts), self.number);
         let answering = journal.asking().await;
         let answered = tokio::spawn(async move {
             let _answering = answering;
@@ -319,7 +322,7 @@ impl<'p> Exports<'p> {
 
     /// Waits for a task and reads its file.
     async fn follow(&self, task: &ExportTask, superseded: &BTreeSet<String>, asked: Window) -> Result<(), Unfinished> {
-        let Pipeline { client, settings, .. } = self.pipeline;
+        let (Asking { client, .. }, Pipeline { settings, .. }) = (self.asking, self.pipeline);
         let file = client.wait_for_task(task, settings.task_deadline).await?;
         self.read(task, superseded, asked, file).await
     }
@@ -333,7 +336,7 @@ impl<'p> Exports<'p> {
         file: TaskFile,
     ) -> Result<(), Unfinished> {
         let _permit = self.decoders.acquire().await.map_err(|_| Error::new(Kind::Internal, "the decoders are gone"))?;
-        let Pipeline { client, settings, progress, cpu, .. } = self.pipeline;
+        let (Asking { client, .. }, Pipeline { settings, progress, cpu, .. }) = (self.asking, self.pipeline);
         let exported_at = file.exported_at;
         let routes = Routes::new(&self.cells, micros(MARGIN), exported_at, settings.by_channel_type).of_export(asked);
         let asked = Task {
@@ -351,7 +354,7 @@ impl<'p> Exports<'p> {
         let mut download = Download::new(client, file);
         let (tally, _) = decoder.read(&mut download, *cpu, |chunk| progress.downloaded(chunk.len())).await?;
         let (bytes, messages) = (download.bytes_read(), tally.messages());
-        self.pipeline.counts.bytes.fetch_add(bytes, Relaxed);
+        self.asking.counts.bytes.fetch_add(bytes, Relaxed);
         progress.decoded(messages);
         tracing::debug!(task_id = task.task_id, bytes, messages, "export decoded");
         lock(&self.requests).bytes += bytes;

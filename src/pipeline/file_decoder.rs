@@ -11,10 +11,10 @@ use crate::array::{ArraySplitter, BrokenArray, Part};
 use crate::columns::Schemas;
 use crate::cpu::Cpu;
 use crate::decode::{Decoder, Tally, Task, excerpt};
+use crate::decompress::Decompress;
 use crate::error::{Error, Kind, Result};
 use crate::export::{Download, DownloadError, ExportVersion};
 use crate::file_type::{HEAD_BYTES, stranger};
-use crate::gunzip::Gunzip;
 use crate::ndjson::{Line, LineSplitter};
 use crate::sort::collector::Collector;
 
@@ -72,9 +72,21 @@ impl Rows for Arc<Collector> {
     }
 }
 
+/// The bytes of a file, in order.
+pub(crate) trait Chunks {
+    /// The next of them; none at its end.
+    async fn chunk(&mut self) -> Result<Option<Bytes>, FileError>;
+}
+
+impl Chunks for Download {
+    async fn chunk(&mut self) -> Result<Option<Bytes>, FileError> {
+        Ok(self.next().await?)
+    }
+}
+
 /// A file being decoded. It owns all that it needs, so that each step may be done by another thread.
 pub(crate) struct FileDecoder<R> {
-    gunzip: Gunzip,
+    decompress: Decompress,
     head: Head,
     splitter: Splitter,
     taker: Taker<R>,
@@ -89,6 +101,8 @@ enum Splitter {
 /// What the file begins with.
 struct Head {
     task_id: String,
+    /// The file on disk, when nobody exported it just now.
+    path: Option<String>,
     bytes: Vec<u8>,
     /// Nothing that is left out on purpose may be in it.
     is_shown: bool,
@@ -112,27 +126,34 @@ impl<R: Rows> FileDecoder<R> {
             head: Head {
                 bytes: Vec::new(),
                 task_id: task.task_id.clone(),
+                path: None,
                 is_shown: schemas.exclusions().is_empty(),
                 has_lines: version == ExportVersion::V2,
             },
-            gunzip: Gunzip::default(),
+            decompress: Decompress::default(),
             splitter,
             taker: Taker { decoder: Decoder::new(schemas, task), rows },
         }
     }
 
+    /// The same for a file on disk.
+    pub(crate) fn of_file(mut self, path: &str) -> Self {
+        self.head.path = Some(path.to_owned());
+        self
+    }
+
     /// Reads a file to its end: each part is decoded while the next arrives.
     pub(crate) async fn read(
         self,
-        download: &mut Download,
+        file: &mut impl Chunks,
         cpu: Cpu,
         each: impl Fn(&Bytes),
     ) -> Result<(Tally, R), FileError> {
         let mut decoder = self;
-        let mut chunks = gather(download, &each).await?;
+        let mut chunks = gather(file, &each).await?;
         while !chunks.is_empty() {
             let step = cpu.run(move || decoder.push(chunks));
-            let (decoded, gathered) = tokio::join!(step, gather(download, &each));
+            let (decoded, gathered) = tokio::join!(step, gather(file, &each));
             (decoder, chunks) = (decoded?, gathered?);
         }
         cpu.run(move || decoder.finish()).await
@@ -140,9 +161,9 @@ impl<R: Rows> FileDecoder<R> {
 
     /// Takes the next bytes.
     fn push(mut self, chunks: Vec<Bytes>) -> Result<Self, FileError> {
-        let Self { gunzip, head, splitter, taker } = &mut self;
+        let Self { decompress, head, splitter, taker } = &mut self;
         for chunk in chunks {
-            gunzip.push(&chunk, |bytes| {
+            decompress.push(&chunk, |bytes| {
                 head.take(bytes)?;
                 splitter.push(bytes, taker)
             })?;
@@ -152,15 +173,18 @@ impl<R: Rows> FileDecoder<R> {
 
     /// The end of the file: what its lines were.
     fn finish(self) -> Result<(Tally, R), FileError> {
-        let Self { gunzip, mut head, mut splitter, mut taker } = self;
-        gunzip.finish(|bytes| {
+        let Self { decompress, mut head, mut splitter, mut taker } = self;
+        decompress.finish(|bytes| {
             head.take(bytes)?;
             splitter.push(bytes, &mut taker)
         })?;
         head.check()?;
         splitter.finish(&mut taker)?;
         let Taker { decoder, mut rows } = taker;
-        let (rest, tally) = decoder.finish().map_err(no_room)?;
+        let (rest, mut tally) = decoder.finish().map_err(no_room)?;
+        if let Some(path) = &head.path {
+            tally.first_set_aside.found_in(path);
+        }
         for (dataset, batch) in rest {
             rows.take(dataset, batch)?;
         }
@@ -215,11 +239,11 @@ impl<R: Rows> Taker<R> {
 }
 
 /// The next bytes of a file; nothing at its end.
-async fn gather(download: &mut Download, each: impl Fn(&Bytes)) -> Result<Vec<Bytes>, DownloadError> {
+async fn gather(file: &mut impl Chunks, each: impl Fn(&Bytes)) -> Result<Vec<Bytes>, FileError> {
     let mut chunks = Vec::new();
     let mut bytes = 0;
     while bytes < GATHERED_BYTES
-        && let Some(chunk) = download.next().await?
+        && let Some(chunk) = file.chunk().await?
     {
         each(&chunk);
         bytes += chunk.len();
@@ -242,8 +266,13 @@ impl Head {
     /// Refuses a file that is plainly no export: no line of it is worth a look.
     fn check(&self) -> Result<()> {
         let Some(what) = stranger(&self.bytes, self.has_lines) else { return Ok(()) };
-        let task_id = &self.task_id;
         let shown = self.is_shown.then(|| format!("it begins with: {}", excerpt(&self.bytes)));
+        if let Some(path) = &self.path {
+            return Err(Error::new(Kind::Data, format!("{path} {what}: it is no export"))
+                .showing(shown)
+                .hint("nothing was committed; leave it out, or get the file again, and run the same command"));
+        }
+        let task_id = &self.task_id;
         Err(Error::new(Kind::Data, format!("the file of export task {task_id} {what}: it is no export"))
             .showing(shown)
             .hint(

@@ -3,12 +3,15 @@
 //! ```text
 //! discover channels -> ask for exports -> follow tasks -> download -> decode -> sort -> write -> propose a commit
 //! ```
+//! Files on disk take the same way from `decode` on ([`files`]).
 //! Exports run side by side; as many downloads at a time as there are cores are decoded, each while its next bytes arrive.
 //! Nothing is visible to anybody until the proposal is committed.
 
 mod covers;
 mod exports;
 pub(crate) mod file_decoder;
+pub mod files;
+mod landing;
 mod refusal;
 
 use std::collections::{BTreeSet, HashSet};
@@ -22,11 +25,11 @@ pub(crate) use self::exports::MARGIN;
 pub use self::exports::{Counts, Requests};
 use crate::columns::Schemas;
 use crate::cpu::Cpu;
-use crate::decode::{Tally, hidden_schema};
+use crate::decode::{NumberedCells, Tally, hidden_schema, numbered};
 use crate::error::{Error, Result};
 use crate::export::Client;
 use crate::journal::{Begun, Journal, Record, SpanRecord, adoptable};
-use crate::lake::{DataFile, Key, Lake, Mode, Proposal, State};
+use crate::lake::{DataFile, Key, Lake, Mode, Proposal, Source, State};
 use crate::plan::Span;
 use crate::progress::Progress;
 use crate::schema::DATASETS;
@@ -40,26 +43,53 @@ use crate::write::{Vanishing, Writer, Written};
 
 /// What every span of a run needs.
 pub struct Pipeline<'a> {
-    /// Stream.
-    pub client: &'a Client,
     /// Where it goes.
     pub lake: &'a Lake,
+    /// Where it comes from: Stream, or files on disk.
+    pub source: Source,
     /// What was asked for.
     pub settings: &'a Settings,
     /// The schemas of the lake.
     pub schemas: &'a Schemas,
     /// This run.
     pub run_id: Uuid,
-    /// What it asks for, for whoever comes after it.
+    /// Who watches.
+    pub progress: &'a Progress,
+    /// Where rows are decoded, sorted and encoded.
+    pub cpu: Cpu,
+}
+
+/// What is needed besides to ask Stream.
+pub struct Asking<'a> {
+    /// Stream.
+    pub client: &'a Client,
+    /// What this run asks for, for whoever comes after it.
     pub journal: &'a Arc<Journal>,
     /// What runs before it have asked for.
     pub begun: &'a [Begun],
     /// What it has asked for so far.
     pub counts: &'a Arc<Counts>,
-    /// Who watches.
-    pub progress: &'a Progress,
-    /// Where rows are decoded, sorted and encoded.
-    pub cpu: Cpu,
+}
+
+/// What the cells of a span hold when it begins.
+#[derive(Default)]
+struct Before {
+    files: OldFiles,
+    /// The channels that have messages in them.
+    held: BTreeSet<String>,
+    /// [`State::next`] then.
+    read_at: u64,
+}
+
+/// A span, decoded and not yet in order.
+struct Decoded {
+    collector: Arc<Collector>,
+    requests: Requests,
+    tally: Tally,
+    /// The cells by the numbers that rows carry.
+    cells: NumberedCells,
+    /// When it was exported, if no task says so.
+    begun_at: Timestamp,
 }
 
 /// A span, exported and staged.
@@ -76,14 +106,19 @@ pub struct Exported {
 
 impl Pipeline<'_> {
     /// Exports a span and stages its files.
-    pub async fn export(&self, state: &State, span: &Span, origin: Option<Timestamp>) -> Result<Exported> {
+    pub async fn export(
+        &self,
+        asking: &Asking<'_>,
+        state: &State,
+        span: &Span,
+        origin: Option<Timestamp>,
+    ) -> Result<Exported> {
         let window = span.window();
-        let begun_at = self.client.stream_now().unwrap_or_else(crate::clock::now);
-        let read_at = state.next();
-        let (old, held) = self.old_files(state, span).await?;
+        let begun_at = asking.client.stream_now().unwrap_or_else(crate::clock::now);
+        let before = self.before(state, span).await?;
         let known = match &span.only {
             Some(channels) => channels.clone(),
-            None if span.replaces => self.known_channels(state, window, &held).await?,
+            None if span.replaces => self.known_channels(state, window, &before.held).await?,
             None => BTreeSet::new(),
         };
         let record = SpanRecord {
@@ -96,20 +131,31 @@ impl Pipeline<'_> {
             replaces: span.replaces,
             options: self.settings.export,
         };
-        let mut adopted = adoptable(self.begun, &record, span.fresh_since);
+        let mut adopted = adoptable(asking.begun, &record, span.fresh_since);
         if let Some(only) = &span.only {
             adopted.retain(|adopted| adopted.task.cids.iter().all(|cid| only.contains(cid)));
         }
         let asked = record.asked;
-        let number = self.journal.write(&Record::Span(record)).await?;
-        let exports = Exports::new(self, span.cells.clone(), window, asked, number);
+        let number = asking.journal.write(&Record::Span(record)).await?;
+        let exports = Exports::new(self, asking, span.cells.clone(), asked, number);
         let (collector, requests, tally) = exports.bring_in(known, adopted, span.only.is_none()).await?;
+        let decoded = Decoded { collector, requests, tally, cells: numbered(&span.cells), begun_at };
+        let mut exported = self.stage(state, span, before, decoded).await?;
+        exported.proposal.origin = origin;
+        Ok(exported)
+    }
+
+    /// From rows to a proposal: checks, sorts and writes.
+    async fn stage(&self, state: &State, span: &Span, before: Before, decoded: Decoded) -> Result<Exported> {
+        let Before { files: old, held, read_at } = before;
+        let Decoded { collector, mut requests, tally, cells, begun_at } = decoded;
+        let window = span.window();
         let asked = |cid: &&String| span.only.as_ref().is_none_or(|only| only.contains(*cid));
         let held_and_known = held.iter().filter(asked).filter(|cid| !requests.missing.contains(*cid)).count();
         if let Err(refusal) = self.check(state, window, held_and_known as u64, &requests, &tally) {
             return Err(self.keep_set_aside(refusal, collector).await);
         }
-        let exported_at = requests.exported_at.unwrap_or(begun_at);
+        let exported_at = *requests.exported_at.get_or_insert(begun_at);
         let vanishing = Vanishing {
             removes: self.settings.removes_vanished,
             at: exported_at,
@@ -117,25 +163,33 @@ impl Pipeline<'_> {
             cut_reactions: tally.cut_reactions.clone(),
         };
         let before = state.covers_in(window).map(|covered| (covered.cover.window, covered.cover.complete_at()));
-        let is_revisit = span.replaces && span.only.is_none();
+        let is_revisit = span.replaces && !span.merges && span.only.is_none();
         let times = is_revisit.then(|| Arc::new(Times { before: before.collect(), now: exported_at }));
-        let written = self.write(&span.cells, collector, old, vanishing, times).await?;
-        let (covers, add, unchanged) = self.covers(state, span, exported_at, &requests, &tally, written).await?;
-        let mode = if span.replaces { Mode::Replace { read_at } } else { Mode::Extend };
-        let proposal = Proposal { commit_id: Uuid::now_v7(), mode, covers, add, origin };
+        let written = self.write(cells, collector, old, vanishing, times).await?;
+        let (covers, add, unchanged) = self.covers(state, span, &requests, &tally, written).await?;
+        let mode = match span.replaces {
+            _ if span.merges => Mode::Merge { read_at },
+            true => Mode::Replace { read_at },
+            false => Mode::Extend,
+        };
+        let proposal = Proposal { commit_id: Uuid::now_v7(), mode, covers, add, origin: None };
         Ok(Exported { proposal, unchanged, tally, requests })
     }
 
-    /// What a replaced span holds now, and the channels that have messages in it.
-    async fn old_files(&self, state: &State, span: &Span) -> Result<(OldFiles, BTreeSet<String>)> {
+    /// What a span holds whose rows are to be replaced, or stand beside new ones.
+    async fn before(&self, state: &State, span: &Span) -> Result<Before> {
+        let read_at = state.next();
         if !span.replaces {
-            return Ok(Default::default());
+            return Ok(Before { read_at, ..Before::default() });
         }
         let Settings { temp_dir, replace, .. } = self.settings;
-        let old = OldFiles::fetch(self.lake, state, span.window(), temp_dir.as_deref(), *replace).await?;
-        let with_channels = || {
-            let held = old.cids()?;
-            Ok::<_, Error>((old, held))
+        let files = OldFiles::fetch(self.lake, state, &span.cells, temp_dir.as_deref(), *replace).await?;
+        if span.merges {
+            return Ok(Before { files: files.merged(), held: BTreeSet::new(), read_at });
+        }
+        let with_channels = move || {
+            let held = files.cids()?;
+            Ok::<_, Error>(Before { files, held, read_at })
         };
         self.cpu.run(with_channels).await
     }
@@ -154,7 +208,7 @@ impl Pipeline<'_> {
     /// Sorts and stages the rows of all datasets. With `times`, those of cells are compared with the old ones.
     async fn write(
         &self,
-        cells: &[Window],
+        cells: NumberedCells,
         collector: Arc<Collector>,
         old: OldFiles,
         vanishing: Vanishing,
@@ -165,15 +219,15 @@ impl Pipeline<'_> {
             lake: self.lake.clone(),
             run_id: self.run_id,
             schemas: self.schemas.clone(),
-            cells: cells.to_vec(),
+            cells: cells.clone(),
             vanishing: Arc::new(vanishing),
             options: self.settings.file.clone(),
             cpu: self.cpu,
             key: |run_id, file| Key::Staged { run_id, file },
         };
-        let damaged = cells.iter().copied().filter(|cell| old.is_damaged(*cell)).collect();
-        let mut written = Written { damaged, ..Written::default() };
-        let (collector_of_old, cells, schemas) = (Arc::clone(&collector), cells.to_vec(), self.schemas.clone());
+        let damaged = cells.values().copied().filter(|cell| old.is_damaged(*cell)).collect();
+        let mut written = Written { damaged, cells: cells.clone(), ..Written::default() };
+        let (collector_of_old, schemas) = (Arc::clone(&collector), self.schemas.clone());
         self.cpu.run(move || old.push_into(&schemas, &collector_of_old, &cells)).await?;
         for dataset in 0..DATASETS.len() {
             let comparison = match &times {

@@ -4,10 +4,10 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use super::{Pipeline, Requests, Written};
-use crate::decode::{FirstSetAside, Tally};
+use crate::decode::{FirstSetAside, NumberedCells, Tally};
 use crate::error::{Error, Kind, Result};
 use crate::lake::layout::QUARANTINE;
-use crate::lake::{Key, State};
+use crate::lake::{Key, Source, State};
 use crate::schema::DATASETS;
 use crate::sort::collector::Collector;
 use crate::window::Window;
@@ -35,20 +35,35 @@ impl Pipeline<'_> {
                 .showing(shown(&tally.first_set_aside, tally.out_of_window, |reason| reason == "out_of_window"))
                 .hint("nothing was committed: cells by creation time cannot be filled this way; please report it"));
         }
-        if requests.channels > 0 && !self.settings.accept_empty {
+        let is_of_files = self.source == Source::Files;
+        if (requests.channels > 0 || is_of_files) && !self.settings.accept_empty {
             self.check_format(state, span, held, requests, tally)?;
+        }
+        if is_of_files && tally.cells.is_empty() && tally.rejected == 0 && !self.settings.accept_empty {
+            return Err(Error::new(Kind::Data, "the files hold no message that belongs into the lake")
+                .hint("nothing was committed; if that is right, run again with --accept-empty"));
         }
         let lines = tally.lines.values().sum::<u64>() + tally.rejected;
         if !self.settings.allows_rejects(tally.rejected, lines) {
-            let message = format!("{} of {lines} lines of {span} do not fit ({})", tally.rejected, reasons(tally));
+            let of_span = if is_of_files { String::new() } else { format!(" of {span}") };
+            let message = format!("{} of {lines} lines{of_span} do not fit ({})", tally.rejected, reasons(tally));
             return Err(Error::new(Kind::Data, message)
                 .showing(shown(&tally.first_set_aside, tally.rejected, is_reject))
-                .hint(
+                .hint(format!(
                     "nothing was committed; to keep them in quarantine and commit the rest, run again with a higher \
-                     --max-rejected, which looks at the same exports; --replace asks for new ones",
-                ));
+                     --max-rejected{}",
+                    self.what_again()
+                )));
         }
         Ok(())
+    }
+
+    /// What a run with another limit looks at.
+    fn what_again(&self) -> &'static str {
+        match self.source {
+            Source::Stream => ", which looks at the same exports; --replace asks for new ones",
+            Source::Files => "",
+        }
     }
 
     /// Refuses exports that hold nothing of what they should hold: a format that nobody knows must not become an empty lake.
@@ -79,13 +94,12 @@ impl Pipeline<'_> {
                     ),
                 };
                 let hint = "nothing was committed; please report these lines, with other names and texts; to commit what is known and \
-                            keep the rest in quarantine, run again with --accept-empty, which looks at the same exports; \
-                            --replace asks for new ones";
+                            keep the rest in quarantine, run again with --accept-empty";
                 (message, hint)
             }
             None if is_silent => {
                 let hint = "nothing was committed; if the messages are really gone (truncated, deleted), run again with \
-                            --accept-empty, which looks at the same exports; --replace asks for new ones";
+                            --accept-empty";
                 (format!("{channels} channels had messages in {span}, but their exports hold none"), hint)
             }
             None => return Ok(()),
@@ -93,7 +107,7 @@ impl Pipeline<'_> {
         let is_shown = |reason: &str| reason != "out_of_window";
         Err(Error::new(Kind::Data, message)
             .showing(shown(&tally.first_set_aside, tally.rejected + unclassified, is_shown))
-            .hint(hint))
+            .hint(format!("{hint}{}", self.what_again())))
     }
 
     /// Keeps the lines that would have gone to quarantine, and tells where. The refusal stands, whatever becomes of that.
@@ -120,7 +134,7 @@ impl Pipeline<'_> {
             lake: self.lake.clone(),
             run_id: self.run_id,
             schemas: self.schemas.clone(),
-            cells: Vec::new(),
+            cells: NumberedCells::new(),
             vanishing: Arc::new(Vanishing::default()),
             options: self.settings.file.clone(),
             cpu: self.cpu,

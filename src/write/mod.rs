@@ -22,7 +22,7 @@ use self::parquet_file::{FileOptions, FileSummary};
 pub use self::vanishing::Vanishing;
 use crate::columns::Schemas;
 use crate::cpu::Cpu;
-use crate::decode::NO_CELL;
+use crate::decode::{NO_CELL, NumberedCells};
 use crate::error::{Error, Kind, Result};
 use crate::lake::{Changes, DataFile, Key, Lake, StagedWriter};
 use crate::schema::{self, Filter, Schema};
@@ -42,7 +42,7 @@ pub struct Writer {
     /// The schemas of the lake.
     pub schemas: Schemas,
     /// The cells of the span.
-    pub cells: Vec<Window>,
+    pub cells: NumberedCells,
     /// What happens to rows of old files that no new row replaces.
     pub vanishing: Arc<Vanishing>,
     /// Compression, sizes.
@@ -56,12 +56,14 @@ pub struct Writer {
 /// What was written.
 #[derive(Debug, Default)]
 pub struct Written {
-    /// Staged files, each with its place in [`Writer::cells`].
+    /// Staged files, each with its number in [`Writer::cells`].
     pub files: Vec<(u32, DataFile)>,
     /// Cells of which an old file was damaged: what is written is all that there is.
     pub damaged: Vec<Window>,
     /// What each cell holds now, by cell and dataset.
     pub contents: BTreeMap<(u32, &'static str), Content>,
+    /// The cells.
+    pub cells: NumberedCells,
 }
 
 /// The rows of a dataset in a cell.
@@ -141,7 +143,7 @@ impl Writer {
         let file = DataFile {
             dataset: dataset.to_owned(),
             partition,
-            cell: self.cells.get(cell as usize).copied().filter(|_| cell != NO_CELL),
+            cell: self.cells.get(&cell).copied().filter(|_| cell != NO_CELL),
             id,
             run_id: self.run_id,
             rows: summary.rows,

@@ -14,7 +14,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::columns::Schemas;
 use crate::content::row_hashes;
-use crate::decode::hidden_schema;
+use crate::decode::{NumberedCells, hidden_schema};
 use crate::error::{Error, Kind, Result};
 use crate::lake::{self, DataFile, Lake, State};
 use crate::schema::{self, DATASETS};
@@ -34,6 +34,8 @@ pub struct OldFiles {
     files: Vec<OldFile>,
     /// The cells of files that were left out.
     damaged: Vec<Window>,
+    /// Its rows stand beside new ones: of equal rows the later version wins.
+    merges: bool,
 }
 
 /// One of them.
@@ -45,19 +47,19 @@ struct OldFile {
 }
 
 impl OldFiles {
-    /// Copies the files of `window` to the temporary directory, one at a time. A file that is gone or damaged is an error, or, with
+    /// Copies the files of these cells to the temporary directory, one at a time. A file that is gone or damaged is an error, or, with
     /// `without_damaged`, left out: its rows that Stream does not deliver any more are lost.
     pub async fn fetch(
         lake: &Lake,
         state: &State,
-        window: Window,
+        cells: &[Window],
         temp_dir: Option<&Path>,
         without_damaged: bool,
     ) -> Result<Self> {
         let mut old = Self::default();
         let copies = Arc::new(temp_dir.map_or_else(tempfile::tempfile, tempfile::tempfile_in).map_err(full)?);
         let mut end = 0;
-        for live in state.files_of(window) {
+        for live in cells.iter().flat_map(|cell| state.files_of(*cell)) {
             match append(lake, &live.file, &copies, end).await {
                 Ok(bytes) => {
                     let copy = FileSlice::new(copies.clone(), end, bytes);
@@ -73,6 +75,12 @@ impl OldFiles {
             }
         }
         Ok(old)
+    }
+
+    /// The same files, whose rows no new row replaces unless it is a later version.
+    #[must_use]
+    pub fn merged(self) -> Self {
+        Self { merges: true, ..self }
     }
 
     /// Whether files of this cell, or of a part of it, were left out.
@@ -99,15 +107,15 @@ impl OldFiles {
     }
 
     /// Hands over all rows, to be kept only where no new row takes their place. Blocks.
-    pub fn push_into(self, schemas: &Schemas, collector: &Collector, cells: &[Window]) -> Result<()> {
+    pub fn push_into(self, schemas: &Schemas, collector: &Collector, cells: &NumberedCells) -> Result<()> {
         for OldFile { file, copy, precedes_columns } in self.files {
             let wrong = |what: &str| Error::new(Kind::Internal, format!("`{}` {what}", file.key()));
             let dataset =
                 DATASETS.iter().position(|name| *name == file.dataset).ok_or_else(|| wrong("has no schema"))?;
             let cell = cells
                 .iter()
-                .position(|cell| file.cell.is_some_and(|inner| cell.covers(&inner)))
-                .and_then(|cell| u32::try_from(cell).ok())
+                .find(|(_, cell)| file.cell.is_some_and(|inner| cell.covers(&inner)))
+                .map(|(number, _)| *number)
                 .ok_or_else(|| wrong("belongs to no cell of the span"))?;
             let schema = schemas.get(dataset);
             let rows = read_old(copy, &schema.arrow(), BATCH_BYTES)?;
@@ -126,7 +134,11 @@ impl OldFiles {
                 .hint("replace it with the newer chatlake that wrote it: nothing is dropped silently"));
             }
             let is_comparable = !precedes_columns && !rows.lacks_columns();
-            let rank = if is_comparable { hidden::OLD } else { hidden::OLD_UNDER_OTHER_SCHEMA };
+            let rank = match is_comparable {
+                _ if self.merges => hidden::NEW,
+                true => hidden::OLD,
+                false => hidden::OLD_UNDER_OTHER_SCHEMA,
+            };
             for batch in rows {
                 let kept = schemas.exclusions().clean(schema, &batch?);
                 let hidden = kept.and_then(|batch| hide(&batch, schema, cell, &file.partition, rank));
@@ -243,7 +255,7 @@ mod tests {
         let old = OldFiles { files: vec![OldFile { file, copy, precedes_columns }], ..OldFiles::default() };
         let schemas = Schemas::default();
         let collector = Collector::new(&schemas, 1 << 20, None);
-        old.push_into(&schemas, &collector, &[cell]).unwrap();
+        old.push_into(&schemas, &collector, &[(0, cell)].into()).unwrap();
         let batch = collector.take(MESSAGES).unwrap().unwrap().next().unwrap().unwrap();
         let column = |name: &str| batch.column_by_name(name).unwrap();
         let ranks = column(hidden::RANK).as_primitive::<UInt8Type>().values().to_vec();

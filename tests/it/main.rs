@@ -8,6 +8,7 @@ mod bad_input;
 mod bench;
 mod columns;
 mod contract;
+mod convert;
 #[cfg(debug_assertions)]
 mod crash;
 mod damaged;

@@ -31,12 +31,13 @@ pub async fn exports() -> Vec<Vec<u8>> {
         let size = Size { channels: 8, users: 12, days: 2, messages_per_channel_day: 2, ..Size::default() };
         let world = World::seeded(7, &size);
         let simulator = Simulator::start(Config { world, switches, ..Config::default() }).expect("a simulator");
-        files.push(export(&simulator).await);
+        files.push(export(&simulator, "v2", serde_json::json!({})).await);
     }
     files
 }
 
-async fn export(simulator: &Simulator) -> Vec<u8> {
+/// The file of one export of all channels, each asked for with these options.
+pub async fn export(simulator: &Simulator, version: &str, options: serde_json::Value) -> Vec<u8> {
     let client = reqwest::Client::builder().no_proxy().build().expect("a client");
     let ask = |request: reqwest::RequestBuilder| async {
         let request = request
@@ -47,8 +48,13 @@ async fn export(simulator: &Simulator) -> Vec<u8> {
     };
     let url = |path: &str| format!("{}/{path}", simulator.base_url());
     let cids = simulator.truth().channels;
-    let channels: Vec<_> = cids.iter().map(|cid| serde_json::json!({ "cid": cid })).collect();
-    let body = serde_json::json!({ "channels": channels, "version": "v2" });
+    let channel = |cid: &String| {
+        let mut channel = options.clone();
+        channel["cid"] = cid.as_str().into();
+        channel
+    };
+    let channels: Vec<_> = cids.iter().map(channel).collect();
+    let body = serde_json::json!({ "channels": channels, "version": version });
     let task = ask(client.post(url("export_channels")).json(&body)).await;
     simulator.complete_tasks();
     let task = ask(client.get(url(&format!("tasks/{}", task["task_id"].as_str().expect("a task"))))).await;

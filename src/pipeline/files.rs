@@ -1,0 +1,115 @@
+//! A span from files on disk: from their bytes to a proposal as an export takes it.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use jiff::Timestamp;
+
+use super::file_decoder::{FileDecoder, FileError};
+use super::{Decoded, Exported, Pipeline, Requests};
+use crate::convert::file::ExportFile;
+use crate::decode::{NumberedCells, Routes, Tally, Task, day_of_cell, numbered};
+use crate::error::{Error, Kind, Result};
+use crate::lake::State;
+use crate::plan::Span;
+use crate::sort::collector::Collector;
+use crate::window::Window;
+
+/// Days that files may have messages of: more than there was chat.
+const MAX_DAYS: usize = 36_525;
+
+/// Where the messages of files belong.
+#[derive(Clone, Debug)]
+pub enum Into {
+    /// Into their days, beside what is there.
+    Days,
+    /// Into these cells, of which they hold everything, if they are of these channels. Other messages are left out.
+    Declared {
+        /// The cells.
+        span: Span,
+        /// The channels; none: all.
+        channels: Option<Arc<HashSet<String>>>,
+    },
+}
+
+impl Pipeline<'_> {
+    /// Decodes files and stages what becomes of them; nothing if there is no message in them and that is accepted.
+    pub async fn convert(&self, state: &mut State, files: &[ExportFile], into: Into) -> Result<Option<Exported>> {
+        let settings = self.settings;
+        let collector = Arc::new(Collector::new(self.schemas, settings.sort_bytes, settings.temp_dir.as_deref()));
+        let mut tally = Tally::default();
+        let mut requests = Requests::default();
+        {
+            let mut decoded = stream::iter(files.iter().map(|file| self.decode(file, &into, &collector)))
+                .buffer_unordered(std::thread::available_parallelism().map_or(2, usize::from));
+            while let Some(one) = decoded.try_next().await? {
+                tally.add(one);
+            }
+        }
+        requests.channels = tally.channels_returned.len() as u64;
+        requests.bytes = files.iter().map(|file| file.bytes).sum();
+        requests.exported_at = files.iter().map(|file| file.exported_at).min();
+        requests.task_ids = files.iter().map(|file| file.content_id.clone()).collect();
+        requests.task_ids.sort_unstable();
+        let (span, cells): (Span, NumberedCells) = match into {
+            Into::Declared { span, .. } => {
+                let cells = numbered(&span.cells);
+                (span, cells)
+            }
+            Into::Days => {
+                let cells: NumberedCells = tally.cells.iter().map(|cell| (*cell, day_of_cell(*cell))).collect();
+                if cells.len() > MAX_DAYS {
+                    let message = format!("the files hold messages of {} different days", cells.len());
+                    return Err(Error::new(Kind::Data, message)
+                        .hint("nothing was committed: these are no exports of a chat, or their times are wrong"));
+                }
+                (Span::merge(cells.values().copied().collect()), cells)
+            }
+        };
+        let begun_at = requests.exported_at.unwrap_or(Timestamp::MIN);
+        if cells.is_empty() {
+            let refused = self.check(state, Window::day_of(begun_at), 0, &requests, &tally);
+            return match refused {
+                Ok(()) => Ok(None),
+                Err(refusal) => Err(self.keep_set_aside(refusal, collector).await),
+            };
+        }
+        if span.merges {
+            // Decoding takes its time: what others have added meanwhile is part of what there is.
+            self.lake.refresh(state).await?;
+        }
+        let before = self.before(state, &span).await?;
+        self.stage(state, &span, before, Decoded { collector, requests, tally, cells, begun_at }).await.map(Some)
+    }
+
+    async fn decode(&self, file: &ExportFile, into: &Into, collector: &Arc<Collector>) -> Result<Tally> {
+        let Self { settings, progress, .. } = self;
+        let (routes, channels) = match into {
+            Into::Days => (Routes::into_days(file.exported_at, settings.by_channel_type), None),
+            Into::Declared { span, channels } => {
+                let routes = Routes::new(&span.cells, 0, file.exported_at, settings.by_channel_type).of_anything();
+                (routes, channels.clone())
+            }
+        };
+        let task = Task {
+            task_id: file.content_id.clone(),
+            exported_at: file.exported_at,
+            channels,
+            superseded: Arc::default(),
+            routes: Arc::new(routes),
+            keep_raw: settings.keep_raw,
+        };
+        let decoder = FileDecoder::new(self.schemas, file.version, task, Arc::clone(collector)).of_file(&file.name);
+        let mut bytes = file.open().await?;
+        let read = decoder.read(&mut bytes, self.cpu, |chunk| progress.downloaded(chunk.len())).await;
+        let (tally, _) = read.map_err(|error| match error {
+            FileError::Broken(why) => file.is_broken(&why),
+            FileError::Download(error) => error.into(),
+            FileError::Other(error) => error,
+        })?;
+        progress.decoded(tally.messages());
+        tracing::debug!(file = file.name, messages = tally.messages(), "decoded");
+        Ok(tally)
+    }
+}

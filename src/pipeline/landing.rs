@@ -1,0 +1,95 @@
+//! What is staged becomes a commit, and the summary says what came of it.
+
+use super::{Exported, Pipeline};
+use crate::error::Result;
+use crate::lake::{DataFile, Outcome, Revisit, State};
+use crate::summary::{CellStatus, CellSummary, Summary};
+use crate::window::Window;
+
+impl Pipeline<'_> {
+    /// Commits a span. Staged files that nobody will read go away.
+    pub async fn land(&self, state: &mut State, exported: &Exported, summary: &mut Summary) -> Result<()> {
+        let proposal = &exported.proposal;
+        let windows: Vec<Window> = proposal.covers.iter().map(|cover| cover.window).collect();
+        let removed: Vec<String> = windows
+            .iter()
+            .filter(|window| !exported.unchanged.contains(window))
+            .flat_map(|window| state.files_of(*window))
+            .map(|live| folder(&live.file))
+            .collect();
+        let outcome = match self.lake.commit(state, proposal).await {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                // An answer may have been lost: a staged file is only garbage if the commit is certain not to stand.
+                let failed = self.lake.state().await.is_ok_and(|state| state.entry_of(proposal.commit_id).is_none());
+                if failed {
+                    self.discard(&proposal.add).await;
+                }
+                return Err(error);
+            }
+        };
+        let is_committed = matches!(outcome, Outcome::Committed { .. });
+        let superseded = match outcome {
+            Outcome::Committed { entry, superseded, settled } => {
+                summary.frontier = state.frontier();
+                tracing::info!(entry, settled, cells = windows.len(), "committed");
+                superseded
+            }
+            Outcome::AlreadyCovered { by_entry } | Outcome::Stale { by_entry } => {
+                tracing::info!(by_entry, cells = windows.len(), "another run was faster");
+                windows
+            }
+        };
+        let lost = |file: &&DataFile| file.cell.is_some_and(|cell| superseded.contains(&cell));
+        let (lost, added): (Vec<&DataFile>, Vec<&DataFile>) = proposal.add.iter().partition(lost);
+        if is_committed {
+            self.discard(lost).await;
+            summary.partitions_changed.extend(removed);
+            for file in added {
+                summary.partitions_changed.insert(folder(file));
+                let dataset = summary.datasets.entry(file.dataset.clone()).or_default();
+                dataset.rows += file.rows;
+                dataset.files += 1;
+                dataset.bytes += file.bytes;
+            }
+        } else {
+            self.discard(&proposal.add).await;
+        }
+        count(exported, &superseded, summary);
+        Ok(())
+    }
+}
+
+fn count(exported: &Exported, superseded: &[Window], summary: &mut Summary) {
+    for cover in &exported.proposal.covers {
+        let status = if superseded.contains(&cover.window) {
+            CellStatus::Superseded
+        } else if exported.unchanged.contains(&cover.window) {
+            CellStatus::Unchanged
+        } else {
+            CellStatus::Committed
+        };
+        summary.cells.push(CellSummary::of(cover, status));
+        if status != CellStatus::Superseded {
+            summary.vanished += cover.record.vanished;
+            if let Some(found) = cover.revisit() {
+                let Revisit { window, messages, reactions, .. } = found;
+                tracing::info!(%window, %messages, %reactions, "exported again");
+                summary.revisited.add(found);
+            }
+        }
+    }
+    let (tally, requests) = (&exported.tally, &exported.requests);
+    summary.rejected += tally.rejected;
+    summary.unclassified.extend(&tally.unclassified);
+    summary.out_of_window += tally.out_of_window;
+    summary.rescued += tally.rescued;
+    summary.duplicate_keys += tally.duplicate_keys;
+    summary.reactions_truncated += tally.cut_reactions.len() as u64;
+    summary.missing_channels.extend(requests.missing.iter().cloned());
+    summary.failed_channels.extend(requests.failed.keys().cloned());
+}
+
+fn folder(file: &DataFile) -> String {
+    format!("{}/{}", file.dataset, file.partition)
+}
