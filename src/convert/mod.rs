@@ -19,7 +19,7 @@ use crate::error::{Error, Kind, Result};
 use crate::lake::identity::FORMAT;
 use crate::lake::{Cover, Identity, Include, Lake, Lists, Selection, Source, State};
 use crate::pipeline::Pipeline;
-use crate::pipeline::files::Into;
+use crate::pipeline::files::Destination;
 use crate::plan::Span;
 use crate::progress::Progress;
 use crate::settings::Settings;
@@ -93,9 +93,10 @@ impl<'a> Conversion<'a> {
             }
         };
         let into = match declared {
-            None => Into::Days,
-            Some(span) => Into::Declared {
+            None => Destination::Days,
+            Some(span) => Destination::Declared {
                 span,
+                channel_types: identity.selection.channel_types.clone(),
                 channels: identity.selection.channels.as_ref().map(|cids| Arc::new(cids.iter().cloned().collect())),
             },
         };

@@ -21,7 +21,7 @@ const MAX_DAYS: usize = 36_525;
 
 /// Where the messages of files belong.
 #[derive(Clone, Debug)]
-pub enum Into {
+pub enum Destination {
     /// Into their days, beside what is there.
     Days,
     /// Into these cells, of which they hold everything, if they are of these channels. Other messages are left out.
@@ -30,12 +30,19 @@ pub enum Into {
         span: Span,
         /// The channels; none: all.
         channels: Option<Arc<HashSet<String>>>,
+        /// The types of channels; none: all.
+        channel_types: Vec<String>,
     },
 }
 
 impl Pipeline<'_> {
     /// Decodes files and stages what becomes of them; nothing if there is no message in them and that is accepted.
-    pub async fn convert(&self, state: &mut State, files: &[ExportFile], into: Into) -> Result<Option<Exported>> {
+    pub async fn convert(
+        &self,
+        state: &mut State,
+        files: &[ExportFile],
+        into: Destination,
+    ) -> Result<Option<Exported>> {
         let settings = self.settings;
         let collector = Arc::new(Collector::new(self.schemas, settings.sort_bytes, settings.temp_dir.as_deref()));
         let mut tally = Tally::default();
@@ -47,17 +54,20 @@ impl Pipeline<'_> {
                 tally.add(one);
             }
         }
+        if let Destination::Declared { channel_types, .. } = &into {
+            check_types(channel_types, &tally)?;
+        }
         requests.channels = tally.channels_returned.len() as u64;
         requests.bytes = files.iter().map(|file| file.bytes).sum();
         requests.exported_at = files.iter().map(|file| file.exported_at).min();
         requests.task_ids = files.iter().map(|file| file.content_id.clone()).collect();
         requests.task_ids.sort_unstable();
         let (span, cells): (Span, NumberedCells) = match into {
-            Into::Declared { span, .. } => {
+            Destination::Declared { span, .. } => {
                 let cells = numbered(&span.cells);
                 (span, cells)
             }
-            Into::Days => {
+            Destination::Days => {
                 let cells: NumberedCells = tally.cells.iter().map(|cell| (*cell, day_of_cell(*cell))).collect();
                 if cells.len() > MAX_DAYS {
                     let message = format!("the files hold messages of {} different days", cells.len());
@@ -83,11 +93,11 @@ impl Pipeline<'_> {
         self.stage(state, &span, before, Decoded { collector, requests, tally, cells, begun_at }).await.map(Some)
     }
 
-    async fn decode(&self, file: &ExportFile, into: &Into, collector: &Arc<Collector>) -> Result<Tally> {
+    async fn decode(&self, file: &ExportFile, into: &Destination, collector: &Arc<Collector>) -> Result<Tally> {
         let Self { settings, progress, .. } = self;
         let (routes, channels) = match into {
-            Into::Days => (Routes::into_days(file.exported_at, settings.by_channel_type), None),
-            Into::Declared { span, channels } => {
+            Destination::Days => (Routes::into_days(file.exported_at, settings.by_channel_type), None),
+            Destination::Declared { span, channels, .. } => {
                 let routes = Routes::new(&span.cells, 0, file.exported_at, settings.by_channel_type).of_anything();
                 (routes, channels.clone())
             }
@@ -112,4 +122,18 @@ impl Pipeline<'_> {
         tracing::debug!(file = file.name, messages = tally.messages(), "decoded");
         Ok(tally)
     }
+}
+
+/// Refuses channels of types that a lake does not have.
+fn check_types(channel_types: &[String], tally: &Tally) -> Result<()> {
+    let is_wanted = |cid: &String| {
+        let channel_type = cid.split_once(':').map(|(channel_type, _)| channel_type);
+        channel_types.is_empty() || channel_types.iter().any(|wanted| Some(wanted.as_str()) == channel_type)
+    };
+    let Some(cid) = tally.channels_returned.iter().filter(|cid| !is_wanted(cid)).min() else { return Ok(()) };
+    let message = format!(
+        "the files hold channels that the lake does not select, such as `{cid}`: it is of the types `{}`",
+        channel_types.join("`, `")
+    );
+    Err(Error::new(Kind::Data, message).hint("nothing was committed; convert exports of these types alone"))
 }

@@ -39,10 +39,6 @@ impl Pipeline<'_> {
         if (requests.channels > 0 || is_of_files) && !self.settings.accept_empty {
             self.check_format(state, span, held, requests, tally)?;
         }
-        if is_of_files && tally.cells.is_empty() && tally.rejected == 0 && !self.settings.accept_empty {
-            return Err(Error::new(Kind::Data, "the files hold no message that belongs into the lake")
-                .hint("nothing was committed; if that is right, run again with --accept-empty"));
-        }
         let lines = tally.lines.values().sum::<u64>() + tally.rejected;
         if !self.settings.allows_rejects(tally.rejected, lines) {
             let of_span = if is_of_files { String::new() } else { format!(" of {span}") };
@@ -54,6 +50,10 @@ impl Pipeline<'_> {
                      --max-rejected{}",
                     self.what_again()
                 )));
+        }
+        if is_of_files && tally.cells.is_empty() && !self.settings.accept_empty {
+            return Err(Error::new(Kind::Data, "the files hold no message that belongs into the lake")
+                .hint("nothing was committed; if that is right, run again with --accept-empty"));
         }
         Ok(())
     }

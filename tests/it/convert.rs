@@ -13,6 +13,7 @@ use simulator::{Size, World};
 
 use crate::bench::{Bench, Place, Ran, at, seed};
 use crate::samples;
+use crate::version_1::{one_channel, peak_mib_of};
 
 const DAYS: [&str; 2] = ["2026-01-05", "2026-01-08"];
 
@@ -293,6 +294,46 @@ fn keys_are_promoted_and_left_out_as_in_a_sync() {
     let again = [file.as_str(), "--partition-by", "event_date"];
     convert(&bench, &again).assert_refused(2, &["partition_by"]);
     convert(&bench, &[&file]).assert_status(0, "already_committed");
+}
+
+#[test]
+fn a_damaged_day_is_made_again_from_its_files() {
+    let bench = bench(Switches::default());
+    let first = write(&bench, "first.json", &export(&bench, "v2", "2026-01-05", "2026-01-07"));
+    let second = write(&bench, "second.json", &export(&bench, "v2", "2026-01-06", "2026-01-08"));
+    convert(&bench, &[&first]).assert_status(0, "committed");
+    let day = PathBuf::from(&bench.lake).join("messages/event_date=2026-01-06");
+    let file = std::fs::read_dir(day).unwrap().next().unwrap().unwrap().path();
+    std::fs::write(file, "damaged").unwrap();
+    convert(&bench, &[&second]).assert_refused(65, &["--replace"]);
+    convert(&bench, &[&first, &second, "--replace"]).assert_status(0, "committed");
+    bench.assert_exact(DAYS[0], DAYS[1]).assert_one_file_each(&["messages", "reactions"]);
+    assert_eq!(bench.run(&["verify", "--deep"]).code, 0);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_does_not_follow_the_files() {
+    let bench = Bench::with(one_channel(120_000), Switches::default(), Place::Folder).unwrap();
+    let array = export(&bench, "v1", "2026-01-05", "2026-01-06");
+    let lines = export(&bench, "v2", "2026-01-05", "2026-01-06");
+    write(&bench, "array.zst", &zstd::encode_all(&array[..], 3).unwrap());
+    write(&bench, "lines.gz", &gzip(&lines));
+    let mebibytes = (array.len() + lines.len()) >> 20;
+    let command = bench.command(&["convert", "array.zst", "lines.gz", "--memory-limit", "96MiB"]);
+    let peak = peak_mib_of(command);
+    println!("{peak} MiB for {mebibytes} MiB of exports");
+    assert!(peak <= 192, "{peak} MiB");
+    assert_eq!(bench.read().messages.len(), 120_000);
+}
+
+#[test]
+fn a_declared_range_holds_what_the_lake_selects() {
+    let bench = bench(Switches::default());
+    let file = write(&bench, "all.json", &export(&bench, "v2", DAYS[0], DAYS[1]));
+    bench.sync("2026-01-05", "2026-01-06", &["--channel-type", "team"]).assert_status(0, "committed");
+    let declared = [file.as_str(), "--since", "2026-01-06", "--until", "2026-01-08"];
+    convert(&bench, &declared).assert_refused(65, &["does not select", "`team`"]);
 }
 
 #[cfg(debug_assertions)]

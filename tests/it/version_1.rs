@@ -1,6 +1,6 @@
 //! Exports as one JSON array of channels (`--export-version v1`).
 
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use simulator::switches::{Compression, Switches};
@@ -32,7 +32,7 @@ fn an_array_of_channels_is_as_exact_as_lines() {
 }
 
 /// One channel with many messages, which as an array are one element.
-fn one_channel(messages: usize) -> World {
+pub fn one_channel(messages: usize) -> World {
     let mut world = World::empty();
     world.add_user(User::new("ada", "Ada", at("2025-01-01")));
     let cid = world.add_channel(Channel::new("team", "all", at("2026-01-01")).with_members(["ada"])).unwrap();
@@ -49,7 +49,14 @@ fn one_channel(messages: usize) -> World {
 fn peak_mib(bench: &Bench, arguments: &[&str]) -> u64 {
     let mut command =
         bench.command(&["sync", "--since", "2026-01-05", "--until", "2026-01-06", "--memory-limit", "96MiB"]);
-    let mut process = command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    command.args(arguments);
+    peak_mib_of(command)
+}
+
+/// The most memory that a command had at a time, in MiB.
+#[cfg(target_os = "linux")]
+pub fn peak_mib_of(mut command: Command) -> u64 {
+    let mut process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let status = format!("/proc/{}/status", process.id());
     let mut peak = 0;
     let ended = loop {
