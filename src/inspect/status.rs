@@ -13,7 +13,7 @@ use crate::columns::Columns;
 use crate::error::Result;
 use crate::journal::{self, Begun};
 use crate::kinds::Kinds;
-use crate::lake::{Identity, Key, Lake, State};
+use crate::lake::{Identity, Key, Lake, Source, State};
 use crate::summary::{DatasetSummary, bytes};
 use crate::window::Window;
 
@@ -152,6 +152,8 @@ fn of(state: &State, identity: Identity, lake: &str, begun: &[Begun], records: &
     state.covers().for_each(|covered| unclassified_kinds.extend(&covered.cover.record.unclassified_kinds));
     Status {
         lake: lake.to_owned(),
+        // Files do not say what is between them.
+        gaps: if identity.source == Source::Files { Vec::new() } else { gaps(state.origin(), &coverage) },
         identity,
         entries: state.next() - 1,
         last_snapshot: None,
@@ -159,7 +161,6 @@ fn of(state: &State, identity: Identity, lake: &str, begun: &[Begun], records: &
         origin: state.origin(),
         frontier: state.frontier(),
         cells: state.covers().count() as u64,
-        gaps: gaps(state.origin(), &coverage),
         coverage,
         exceptions: exceptions(state),
         in_flight: begun.iter().map(|begun| in_flight(begun, records)).collect(),
@@ -235,7 +236,11 @@ impl Status {
         let mut line = |name: &str, value: &str| {
             let _ = writeln!(text, "  {name:<12} {value}");
         };
-        line("app", &self.identity.app_key);
+        match (self.identity.source, self.identity.app_key.as_str()) {
+            (Source::Files, "") => line("app", "unknown: made of files"),
+            (Source::Files, app_key) => line("app", &format!("{app_key}, made of files")),
+            (Source::Stream, app_key) => line("app", app_key),
+        }
         line("origin", &time(self.origin));
         line("frontier", &time(self.frontier));
         let snapshot =

@@ -11,6 +11,7 @@ impl Pipeline<'_> {
     pub async fn land(&self, state: &mut State, exported: &Exported, summary: &mut Summary) -> Result<()> {
         let proposal = &exported.proposal;
         let windows: Vec<Window> = proposal.covers.iter().map(|cover| cover.window).collect();
+        let span = Window { since: windows[0].since, until: windows[windows.len() - 1].until };
         let removed: Vec<String> = windows
             .iter()
             .filter(|window| !exported.unchanged.contains(window))
@@ -32,11 +33,11 @@ impl Pipeline<'_> {
         let superseded = match outcome {
             Outcome::Committed { entry, superseded, settled } => {
                 summary.frontier = state.frontier();
-                tracing::info!(entry, settled, cells = windows.len(), "committed");
+                tracing::info!(entry, settled, window = %span, "committed");
                 superseded
             }
             Outcome::AlreadyCovered { by_entry } | Outcome::Stale { by_entry } => {
-                tracing::info!(by_entry, cells = windows.len(), "another run was faster");
+                tracing::info!(by_entry, window = %span, "another run was faster");
                 windows
             }
         };

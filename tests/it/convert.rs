@@ -123,6 +123,8 @@ fn the_same_content_is_converted_once_however_it_comes() {
     assert_eq!(summary["files"]["named"], 1, "{summary}");
     bench.assert_exact(DAYS[0], DAYS[1]).assert_one_file_each(&["messages", "channels"]);
     let entries = log_entries(&bench);
+    let status = bench.run(&["status"]).stdout;
+    assert!(status.contains("made of files") && status.contains("2026-01-05"), "{status}");
     for files in [&[file.as_str()][..], &[&packed, &zstd], &["packed.*"], &["p*.[jg]*"]] {
         let summary = convert(&bench, files).assert_status(0, "already_committed");
         assert_eq!(summary["cells"].as_array().unwrap().len(), 3, "{summary}");

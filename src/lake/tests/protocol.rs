@@ -77,6 +77,10 @@ pub(super) async fn what_others_did_meanwhile_decides(place: &Place) {
     assert_eq!(part, Outcome::AlreadyCovered { by_entry: 3 }, "what is left of it is for the next run");
     assert_eq!(refused("h", Mode::Replace { read_at: 4 }, cell(0, Some(1))).await, Kind::Usage);
     assert_eq!(refused("i", Mode::Replace { read_at: 1 }, day(0)).await, Kind::Temporary);
+    // Rows that would be added are in no other commit, so that there is nothing to leave to others.
+    assert_eq!(refused("j", Mode::Merge { read_at: 1 }, day(0)).await, Kind::Temporary);
+    let older = staged(&lake, "k", Mode::Merge { read_at: 1 }, &[day(0)], 4).await;
+    assert_eq!(lake.commit(&mut State::default(), &older).await.unwrap_err().kind(), Kind::Temporary);
     let state = assert_exact(&store).await;
     assert_eq!(state.next(), 4);
 }
