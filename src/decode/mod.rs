@@ -10,6 +10,7 @@ mod cut_reactions;
 mod element;
 pub mod envelope;
 pub mod exclude;
+mod message_index;
 mod nested;
 mod object;
 mod path;
@@ -24,6 +25,7 @@ mod value;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -38,6 +40,7 @@ use self::cut_reactions::CutReactions;
 use self::element::address;
 use self::envelope::Kind;
 use self::exclude::Exclusions;
+use self::message_index::MessageIndex;
 use self::object::{Row, missing, text_of, time_of};
 pub use self::plan::MAX_KEYS;
 use self::plan::{Plan, SlotSet};
@@ -157,7 +160,8 @@ pub struct Decoder {
     row: Row,
     seen: HashSet<u128>,
     /// When each message of this task was created, and in which channel: reactions on lines of their own need it.
-    messages: HashMap<u64, (i64, u32)>,
+    messages: MessageIndex,
+    temp_dir: Option<PathBuf>,
     cids: Vec<String>,
     cid_numbers: HashMap<String, u32>,
     waiting: Spool,
@@ -190,7 +194,8 @@ impl Decoder {
             tables,
             row: Row::default(),
             seen: HashSet::new(),
-            messages: HashMap::new(),
+            messages: MessageIndex::default(),
+            temp_dir: None,
             cids: Vec::new(),
             cid_numbers: HashMap::new(),
             waiting: Spool::default(),
@@ -199,6 +204,13 @@ impl Decoder {
             tally: Tally::default(),
             ready: Vec::new(),
         }
+    }
+
+    /// Spills to this folder, instead of the system's.
+    #[must_use]
+    pub fn with_temp_dir(mut self, temp_dir: Option<&Path>) -> Self {
+        self.temp_dir = temp_dir.map(Path::to_owned);
+        self
     }
 
     /// Takes a part of an array of channels: an item of a list is like a line of one key, in the channel that came before it.
@@ -270,13 +282,20 @@ impl Decoder {
 
     /// The end of the file: what is left, and what the lines were.
     pub fn finish(mut self) -> io::Result<(Vec<(usize, RecordBatch)>, Tally)> {
-        let mut waiting = std::mem::take(&mut self.waiting);
-        waiting.drain(|number, offset, text| {
-            if let Ok(value) = sonic_rs::from_str::<LazyValue<'_>>(text) {
-                self.reaction(&value, At { number, offset, opened: 0 }, true)?;
+        loop {
+            let is_last_chance = !self.messages.has_earlier();
+            let mut waiting = std::mem::take(&mut self.waiting);
+            waiting.drain(|number, offset, text| {
+                if let Ok(value) = sonic_rs::from_str::<LazyValue<'_>>(text) {
+                    self.reaction(&value, At { number, offset, opened: 0 }, is_last_chance)?;
+                }
+                Ok(())
+            })?;
+            if is_last_chance {
+                break;
             }
-            Ok(())
-        })?;
+            self.messages.load_earlier()?;
+        }
         for (index, table) in self.tables.iter_mut().enumerate() {
             if let Some(batch) = table.take_batch() {
                 self.ready.push((index, batch));
@@ -325,7 +344,7 @@ impl Decoder {
             self.tally.channels_returned.insert(cid.clone().into_owned());
         }
         let cid_number = self.number_of(&cid);
-        self.messages.insert(message_key(&id), (created_at_us, cid_number));
+        self.messages.insert(message_key(&id), (created_at_us, cid_number), self.temp_dir.as_deref())?;
         if task.superseded.contains(cid.as_ref()) {
             return Ok(());
         }
@@ -370,12 +389,12 @@ impl Decoder {
             };
             return self.incomplete(Kind::Reaction, object.clone(), None, at, &lack);
         };
-        let Some((created_at_us, cid)) = self.messages.get(&message_key(&message_id)).copied() else {
+        let Some((created_at_us, cid)) = self.messages.get(message_key(&message_id)) else {
             if is_last_chance {
                 self.reject(at, "unknown_message", &message_id, raw, Some("reactions"));
                 return Ok(());
             }
-            return self.waiting.push(at.number, at.offset, raw);
+            return self.waiting.push(at.number, at.offset, raw, self.temp_dir.as_deref());
         };
         let cid = self.cids[cid as usize].clone();
         let task = Arc::clone(&self.task);

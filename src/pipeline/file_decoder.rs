@@ -1,6 +1,7 @@
 //! The bytes of one export file into rows, step by step.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -119,6 +120,12 @@ impl<R: Rows> FileDecoder<R> {
             splitter,
             taker: Taker { decoder: Decoder::new(schemas, task), rows },
         }
+    }
+
+    /// Spills to this folder, instead of the system's.
+    pub(crate) fn with_temp_dir(mut self, temp_dir: Option<&Path>) -> Self {
+        self.taker.decoder = self.taker.decoder.with_temp_dir(temp_dir);
+        self
     }
 
     /// Reads a file to its end: each part is decoded while the next arrives.

@@ -154,7 +154,8 @@ fn a_line_of_100_mb_is_skipped_and_reported() {
         keep_raw: false,
     };
     let huge = || {
-        let mut decoder = decoder(ExportVersion::V2, task("t")).push(vec![Bytes::from(format!("{USER}\n{{\"user\":\""))]).unwrap();
+        let mut decoder =
+            decoder(ExportVersion::V2, task("t")).push(vec![Bytes::from(format!("{USER}\n{{\"user\":\""))]).unwrap();
         for _ in 0..100 {
             decoder = decoder.push(vec![piece.clone()]).unwrap();
         }
