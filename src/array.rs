@@ -15,7 +15,7 @@ const HEAD_BYTES: usize = 4096;
 const MAX_KEY_BYTES: usize = 1024;
 
 /// A value from inside the array.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part<'a> {
     /// The element of the array that it is from, counted from 1.
     pub element: u64,
