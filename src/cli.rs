@@ -293,7 +293,7 @@ pub struct Options {
     /// Lines that may go to quarantine before a span is refused [default: 10, or 0.1% if that is more]
     #[arg(long, value_name = "N", env = "CHATLAKE_MAX_REJECTED", help_heading = "Limits")]
     pub max_rejected: Option<u64>,
-    /// Commit a range without messages although Stream says that its channels had some
+    /// Commit a range whose exports hold no messages, or nothing that is known, although its channels had some
     #[arg(long, env = "CHATLAKE_ACCEPT_EMPTY", help_heading = "Limits")]
     pub accept_empty: bool,
     /// Exit code for "no new messages" (Airflow: 99 means skipped)

@@ -165,7 +165,8 @@ fn plan_text(spans: &[PlannedSpan], json: bool) -> String {
     let requests: u64 = spans.iter().map(|span| span.requests).sum();
     let minutes: f64 = spans.iter().map(|span| span.minutes).sum();
     text.push_str(&format!(
-        "{requests} requests, {minutes:.1} minutes at this share of the app's rate limit; nothing was exported"
+        "{requests} requests, {} at this share of the app's rate limit; nothing was exported",
+        if minutes < 120.0 { format!("{minutes:.1} minutes") } else { format!("{:.1} hours", minutes / 60.0) }
     ));
     text
 }

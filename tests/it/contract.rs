@@ -18,6 +18,7 @@ fn help() {
     assert_snapshot!("help", printed(&["--help"]));
     assert_snapshot!("help_sync", printed(&["sync", "--help"]));
     assert_snapshot!("help_revisit", printed(&["revisit", "--help"]));
+    assert_snapshot!("help_backfill", printed(&["backfill", "--help"]));
     for command in ["status", "files", "verify", "gc"] {
         assert_snapshot!(format!("help_{command}"), printed(&[command, "--help"]));
     }
