@@ -32,10 +32,9 @@ impl Lake {
                 Rebased::Nothing(outcome) => return Ok(outcome),
                 Rebased::Actions { actions, superseded } => (actions, superseded),
             };
-            let mut aside = None;
             for action in &mut actions {
                 if let Action::Cover(cover) = action {
-                    self.put_lists_aside(&mut cover.record, &mut aside).await?;
+                    self.put_lists_aside(&mut cover.record).await?;
                 }
             }
             let number = state.next();
@@ -146,29 +145,23 @@ impl Lake {
         }
     }
 
-    /// Named by content, so that the cells of a span, which share their lists, share one object. `last` is what was put before.
-    async fn put_lists_aside(&self, record: &mut CellRecord, last: &mut Option<(Lists, ListsAside)>) -> Result<()> {
+    /// Moves lists that are too long for an entry to an object of their own. It is named by content, so that cells share it.
+    pub(crate) async fn put_lists_aside(&self, record: &mut CellRecord) -> Result<()> {
         if record.lists.len() <= MAX_INLINE {
             return Ok(());
         }
         let lists = std::mem::take(&mut record.lists);
-        if let Some((_, aside)) = last.as_ref().filter(|(same, _)| *same == lists) {
-            record.lists_aside = Some(aside.clone());
-            return Ok(());
-        }
         let (name, bytes) = lists.to_json();
         self.store()
             .put(&Key::Lists(name.clone()).path(), PutPayload::from(bytes))
             .await
             .map_err(|error| store_error("cannot write the lists of a cell", self.display_url(), error))?;
-        let aside = ListsAside {
+        record.lists_aside = Some(ListsAside {
             xxh3: name,
             missing_channels: lists.missing_channels.len() as u64,
             failed_channels: lists.failed_channels.len() as u64,
             task_ids: lists.task_ids.len() as u64,
-        };
-        record.lists_aside = Some(aside.clone());
-        *last = Some((lists, aside));
+        });
         Ok(())
     }
 }
