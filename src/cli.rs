@@ -1,5 +1,6 @@
 //! What can be typed, and what it comes to: flags and `CHATLAKE_*` variables into [`Settings`].
 
+mod check;
 mod inspect;
 
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::{SignedDuration, Timestamp};
 use parquet::basic::{Compression, ZstdLevel};
 
+pub use self::check::CheckArgs;
 pub use self::inspect::{FilesArgs, GcArgs, LakeArg, RateArg, StatusArgs, StreamArg, TempArg, VerifyArgs};
 use crate::columns::Wanted;
 use crate::config;
@@ -65,6 +67,11 @@ pub enum Command {
     /// frontier of automatic mode alone. See it with --plan first: what it costs is requests, and each span asks for every channel
     /// that was active since its beginning.
     Backfill(Box<Backfill>),
+    /// Look whether all that a run needs is there: Stream, the store, the clock, room
+    ///
+    /// One line for each capability, with what to do if something is missing. Exports nothing, and writes nothing but a few
+    /// objects below `_chatlake/probe/`, which it deletes. Ends with the code of the worst: 77, 73, 75, 2, or 0.
+    Check(Box<CheckArgs>),
     /// Show what a lake covers and lacks, and what is under way
     Status(StatusArgs),
     /// List the data files that are live by the log, each where it can be read now

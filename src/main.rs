@@ -5,8 +5,8 @@ use std::pin::pin;
 use std::process::ExitCode;
 
 use chatlake::cli::{
-    Cli, Command, DemoArgs, FilesArgs, GcArgs, LakeArg, LogFormat, Manners, Options, ProgressMode, SchemaArgs,
-    StatusArgs, StreamArg, VerifyArgs,
+    CheckArgs, Cli, Command, DemoArgs, FilesArgs, GcArgs, LakeArg, LogFormat, Manners, Options, ProgressMode,
+    SchemaArgs, StatusArgs, StreamArg, VerifyArgs,
 };
 use chatlake::error::{Error, Kind, Result};
 use chatlake::export::{self, Client, Credentials};
@@ -16,7 +16,7 @@ use chatlake::lake::{Lake, store};
 use chatlake::progress::Progress;
 use chatlake::settings::Settings;
 use chatlake::sync::{Job, PlannedSpan, Run};
-use chatlake::{clock, demo, gc, schema};
+use chatlake::{check, clock, demo, gc, schema};
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
@@ -54,6 +54,7 @@ async fn run(cli: &Cli, progress: &Progress) -> Result<ExitCode> {
         Command::Backfill(backfill) => {
             job(Job::Backfill(backfill.range()?), &backfill.options, &backfill.settings()?, manners, progress).await
         }
+        Command::Check(args) => unless_interrupted(check_setup(args, manners)).await,
         Command::Status(args) => unless_interrupted(show_status(args, manners)).await,
         Command::Files(args) => unless_interrupted(list_files(args, manners)).await,
         Command::Verify(args) => unless_interrupted(verify_lake(args, manners)).await,
@@ -109,6 +110,22 @@ async fn open(lake: &LakeArg) -> Result<Lake> {
     Lake::open(lake.lake()?, &store::process_env()).await
 }
 
+async fn check_setup(args: &CheckArgs, manners: &Manners) -> Result<ExitCode> {
+    let rate_share = args.rate.rate_share()?;
+    let report = check::check(check::Setup {
+        client: brief_client(&args.stream, rate_share),
+        lake: args.location(),
+        env: &store::process_env(),
+        settle: args.settle,
+        rate_share,
+        channels_per_request: args.channels_per_request()?,
+        temp_dir: args.temp.temp_dir.as_deref(),
+    })
+    .await;
+    show(manners, &report.to_json(), &report.to_text())?;
+    report.outcome().map(|()| ExitCode::SUCCESS)
+}
+
 async fn show_status(args: &StatusArgs, manners: &Manners) -> Result<ExitCode> {
     let status = status::status(&open(&args.lake).await?).await?;
     show(manners, &status.to_json(), &status.to_text())
@@ -142,9 +159,17 @@ async fn collect_garbage(args: &GcArgs, manners: &Manners) -> Result<ExitCode> {
 }
 
 fn client(stream: &StreamArg, rate_share: f64) -> Result<Client> {
+    client_with(stream, rate_share, export::Options::default())
+}
+
+/// A client for somebody who waits for the answer, and not for better days.
+fn brief_client(stream: &StreamArg, rate_share: f64) -> Result<Client> {
+    client_with(stream, rate_share, export::Options::brief())
+}
+
+fn client_with(stream: &StreamArg, rate_share: f64, options: export::Options) -> Result<Client> {
     let credentials = Credentials::from_env(|name| std::env::var(name).ok())?;
-    let options = export::Options { rate_share, clock: clock::now, ..export::Options::default() };
-    Client::new(credentials, &stream.base_url, options)
+    Client::new(credentials, &stream.base_url, export::Options { rate_share, clock: clock::now, ..options })
 }
 
 fn plan_text(spans: &[PlannedSpan], json: bool) -> String {

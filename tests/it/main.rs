@@ -6,6 +6,7 @@ mod automatic;
 mod backfill;
 mod bad_input;
 mod bench;
+mod check;
 mod columns;
 mod contract;
 #[cfg(debug_assertions)]
