@@ -35,6 +35,7 @@ Exit codes:
 A first lake, without any account:  chatlake demo
 With yours:
   export STREAM_API_KEY=... STREAM_API_SECRET=... CHATLAKE_LAKE=s3://bucket/chat AWS_REGION=us-east-1
+  chatlake check
   chatlake sync --start 2026-01-01";
 
 /// Stream Chat conversations into a Parquet data lake, exactly once.
@@ -70,7 +71,9 @@ pub enum Command {
     /// Look whether all that a run needs is there: Stream, the store, the clock, room
     ///
     /// One line for each capability, with what to do if something is missing. Exports nothing, and writes nothing but a few
-    /// objects below `_chatlake/probe/`, which it deletes. Ends with the code of the worst: 77, 73, 75, 2, or 0.
+    /// objects below `_chatlake/probe/`, which it deletes. Ends with the code of the worst: 77, 73, 65, 75, 2 or 0.
+    ///
+    /// With --export: what this app's exports look like. Keys are shown, values and ids are not, so that it can be pasted into a report.
     Check(Box<CheckArgs>),
     /// Show what a lake covers and lacks, and what is under way
     Status(StatusArgs),

@@ -112,6 +112,11 @@ async fn open(lake: &LakeArg) -> Result<Lake> {
 
 async fn check_setup(args: &CheckArgs, manners: &Manners) -> Result<ExitCode> {
     let rate_share = args.rate.rate_share()?;
+    if let Some(wanted) = args.wanted()? {
+        let format = check::format::format(&brief_client(&args.stream, rate_share)?, &wanted).await?;
+        show(manners, &format.to_json(), &format.to_text())?;
+        return format.outcome().map(|()| ExitCode::SUCCESS);
+    }
     let report = check::check(check::Setup {
         client: brief_client(&args.stream, rate_share),
         lake: args.location(),

@@ -6,8 +6,13 @@
 //!  room.rs     temp dir                                                    a file that has no name
 //! ```
 //! Each check is bounded in time and goes on when others fail. What it says names no secret, no signed URL and no channel.
+//! `--export` is another question, what this app's exports look like: format.rs, from lines (profile.rs) and rows (columns.rs).
 
 mod bucket;
+mod columns;
+pub mod format;
+mod keys;
+mod profile;
 mod room;
 mod stream;
 

@@ -65,6 +65,9 @@ impl From<io::Error> for FileError {
 pub(crate) trait Rows: Send + 'static {
     /// Takes rows of the dataset at this place in [`crate::schema::DATASETS`].
     fn take(&mut self, dataset: usize, batch: RecordBatch) -> Result<()>;
+
+    /// Sees a line before it is decoded; in an array of channels a part, and the key that it stands under.
+    fn see(&mut self, _key: Option<&str>, _line: &[u8]) {}
 }
 
 impl Rows for Arc<Collector> {
@@ -204,11 +207,13 @@ impl Splitter {
 
 impl<R: Rows> Taker<R> {
     fn line(&mut self, line: Line<'_>) -> Result<(), FileError> {
+        self.rows.see(None, line.bytes);
         self.decoder.line(line).map_err(no_room)?;
         self.hand_over()
     }
 
     fn part(&mut self, part: Part<'_>) -> Result<(), FileError> {
+        self.rows.see(part.key, part.line.bytes);
         self.decoder.part(part).map_err(no_room)?;
         self.hand_over()
     }

@@ -201,6 +201,33 @@ fn a_bucket_is_tried_out_and_told_whether_it_keeps_versions() {
 }
 
 #[test]
+fn a_bucket_that_keeps_versions_says_so() {
+    let Ok(moto) = std::env::var("CHATLAKE_TEST_MOTO_ENDPOINT") else { return };
+    let bucket = "chatlake-versioned";
+    let url = format!("{moto}/{bucket}");
+    let status = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        // One that is there already is refused, and as good.
+        client.put(&url).send().await.unwrap();
+        client.put(format!("{url}?versioning")).body(status).send().await.unwrap().error_for_status().unwrap();
+    });
+    let mut bench = Bench::new(&small());
+    for (name, value) in [
+        ("CHATLAKE_LAKE", format!("s3://{bucket}/it/{}", uuid::Uuid::now_v7()).as_str()),
+        ("AWS_ENDPOINT_URL", &moto),
+        ("AWS_ACCESS_KEY_ID", "anybody"),
+        ("AWS_SECRET_ACCESS_KEY", "anything"),
+        ("AWS_REGION", "us-east-1"),
+    ] {
+        bench.set(name, value);
+    }
+    let ran = bench.run(&["check"]);
+    assert_eq!(ran.code, 0, "{ran:#?}");
+    assert!(ran.stdout.contains("old versions are kept") && ran.stdout.contains("noncurrent"), "{}", ran.stdout);
+}
+
+#[test]
 fn a_store_that_ignores_conditions_loses_the_race() {
     let mut bench = Bench::new(&small());
     if !at_a_careless_store(&mut bench) {

@@ -19,7 +19,6 @@ fn help() {
     assert_snapshot!("help_sync", printed(&["sync", "--help"]));
     assert_snapshot!("help_revisit", printed(&["revisit", "--help"]));
     assert_snapshot!("help_backfill", printed(&["backfill", "--help"]));
-    for command in ["status", "files", "verify", "gc"] {
     for command in ["check", "status", "files", "verify", "gc"] {
         assert_snapshot!(format!("help_{command}"), printed(&[command, "--help"]));
     }

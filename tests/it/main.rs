@@ -7,6 +7,7 @@ mod backfill;
 mod bad_input;
 mod bench;
 mod check;
+mod check_format;
 mod columns;
 mod contract;
 #[cfg(debug_assertions)]
