@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::{Finding, within};
 use crate::error::{Error, Kind, Result};
 use crate::lake::store::store_error;
-use crate::lake::{Env, Key, Lake};
+use crate::lake::{Env, Key, Lake, Source};
 
 const NAMES: [&str; 6] = ["lake", "objects", "conditional create", "versions and rules", "identity", "log"];
 
@@ -172,6 +172,10 @@ async fn identity(lake: &Lake, app_key: Option<&str>) -> Result<Finding> {
         return Ok(Finding::ok("no lake is here yet: the first run that commits makes it"));
     };
     identity.check_format(lake.display_url())?;
+    if identity.source == Source::Files {
+        return Err(Error::new(Kind::Usage, "the lake is made of files, and runs that export make another")
+            .hint("name another --lake"));
+    }
     let format = identity.format;
     match app_key {
         None => Ok(Finding::skipped(

@@ -126,8 +126,11 @@ pub async fn format(client: &Client, wanted: &Wanted) -> Result<Format> {
         let message = format!("`{}` is no channel", wanted.cid);
         return Err(Error::new(Kind::Usage, message).hint("write type:id, such as messaging:general"));
     }
-    // Learns Stream's clock and this app's limits, which the requests keep to.
     client.hello().await?;
+    // Without them the requests keep to the documented limits.
+    if let Err(error) = client.rate_limits().await {
+        tracing::debug!(%error, "the app's rate limits are not known");
+    }
     let range = match wanted.range {
         Some(range) => range,
         None => last_day(client, &wanted.cid).await?,

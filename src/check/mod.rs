@@ -207,6 +207,14 @@ impl Report {
 mod tests {
     use super::*;
 
+    #[tokio::test(start_paused = true)]
+    async fn what_never_answers_is_told_in_time() {
+        let begun = tokio::time::Instant::now();
+        let finding = within("x", std::future::pending()).await;
+        assert_eq!((finding.check, finding.result, finding.kind), ("x", Verdict::Failed, Some(Kind::Temporary)));
+        assert_eq!(begun.elapsed(), LONGEST);
+    }
+
     #[test]
     fn the_exit_code_is_that_of_the_worst() {
         let report = |kinds: &[Kind]| Report {

@@ -1,5 +1,6 @@
 //! What this app's exports look like: `check --export`, against every form that the simulator has.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use insta::assert_snapshot;
@@ -62,6 +63,48 @@ fn a_report_to_paste() {
     assert_snapshot!("check_export", bench.run(&range).stdout);
     let json = serde_json::to_string_pretty(&report(&bench, &[])).unwrap();
     assert_snapshot!("check_export_json", json);
+}
+
+/// Every text that is a value somewhere in it.
+fn texts(value: &Value, found: &mut BTreeSet<String>) {
+    match value {
+        Value::String(text) => drop(found.insert(text.clone())),
+        Value::Array(values) => values.iter().for_each(|value| texts(value, found)),
+        Value::Object(object) => object.values().for_each(|value| texts(value, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn no_value_of_any_export_is_shown() {
+    // What lines say they are, and what the report itself says.
+    const WORDS: [&str; 7] =
+        ["message", "channel", "reaction", "user", "channel_member", "file", "2026-01-05T00:00:00Z"];
+    let is_word = |value: &str| {
+        let mut columns = chatlake::schema::all().iter().flat_map(|schema| &schema.columns);
+        WORDS.contains(&value) || columns.any(|column| column.name == value)
+    };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    for envelope in [Envelope::TypeData, Envelope::Bare, Envelope::Element] {
+        let bench = bench(Switches { envelope, reactions: ReactionForm::Both, ..Switches::default() });
+        let mut values = BTreeSet::new();
+        for line in runtime.block_on(crate::samples::export(&bench.simulator)).split(|byte| *byte == b'\n') {
+            texts(&serde_json::from_slice(line).unwrap_or_default(), &mut values);
+        }
+        values.retain(|value| value.len() > 3 && !is_word(value));
+        assert!(values.len() > 500, "{}", values.len());
+        for cid in bench.simulator.truth().channels.iter().step_by(3) {
+            let ran = bench.run(&["check", "-q", "--export", cid, "--since", RANGE[0], "--until", RANGE[1]]);
+            let words: BTreeSet<&str> =
+                ran.stdout.split(|c: char| !(c.is_alphanumeric() || "_-:.".contains(c))).collect();
+            let is_shown = |value: &&String| {
+                let is_one_word = value.chars().all(char::is_alphanumeric);
+                words.contains(value.as_str()) || (!is_one_word && ran.stdout.contains(value.as_str()))
+            };
+            let shown: Vec<_> = values.iter().filter(is_shown).collect();
+            assert_eq!((ran.code, &shown), (0, &vec![]), "{}", ran.stdout);
+        }
+    }
 }
 
 #[test]

@@ -36,7 +36,8 @@ pub async fn exports() -> Vec<Vec<u8>> {
     files
 }
 
-async fn export(simulator: &Simulator) -> Vec<u8> {
+/// The file of an export of every channel.
+pub async fn export(simulator: &Simulator) -> Vec<u8> {
     let client = reqwest::Client::builder().no_proxy().build().expect("a client");
     let ask = |request: reqwest::RequestBuilder| async {
         let request = request
