@@ -172,9 +172,11 @@ fn brief_client(stream: &StreamArg, rate_share: f64) -> Result<Client> {
     client_with(stream, rate_share, export::Options::brief())
 }
 
-fn client_with(stream: &StreamArg, rate_share: f64, options: export::Options) -> Result<Client> {
+fn client_with(stream: &StreamArg, rate_share: f64, mut options: export::Options) -> Result<Client> {
     let credentials = Credentials::from_env(|name| std::env::var(name).ok())?;
-    Client::new(credentials, &stream.base_url, export::Options { rate_share, clock: clock::now, ..options })
+    options.rate_share = rate_share;
+    options.clock = clock::now;
+    Client::new(credentials, &stream.base_url, options)
 }
 
 fn plan_text(spans: &[PlannedSpan], json: bool) -> String {
