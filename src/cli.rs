@@ -1,5 +1,6 @@
 //! What can be typed, and what it comes to: flags and `CHATLAKE_*` variables into [`Settings`].
 
+mod check;
 mod convert;
 mod inspect;
 
@@ -9,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::{SignedDuration, Timestamp};
 use parquet::basic::{Compression, ZstdLevel};
 
+pub use self::check::CheckArgs;
 pub use self::convert::Convert;
 pub use self::inspect::{FilesArgs, GcArgs, LakeArg, RateArg, StatusArgs, StreamArg, TempArg, VerifyArgs};
 use crate::columns::Wanted;
@@ -35,6 +37,7 @@ Exit codes:
 A first lake, without any account:  chatlake demo
 With yours:
   export STREAM_API_KEY=... STREAM_API_SECRET=... CHATLAKE_LAKE=s3://bucket/chat AWS_REGION=us-east-1
+  chatlake check
   chatlake sync --start 2026-01-01";
 
 /// Stream Chat conversations into a Parquet data lake, exactly once.
@@ -73,6 +76,13 @@ pub enum Command {
     /// away. Or, with --since and --until, into a lake that is kept by `sync`, as all that there is of that range: it is covered, and
     /// `sync` does not ask for it. The same files are converted once, whatever they are called and however they are compressed.
     Convert(Box<Convert>),
+    /// Look whether all that a run needs is there: Stream, the store, the clock, room
+    ///
+    /// One line for each capability, with what to do if something is missing. Exports nothing, and writes nothing but a few
+    /// objects below `_chatlake/probe/`, which it deletes. Ends with the code of the worst: 77, 73, 65, 75, 2 or 0.
+    ///
+    /// With --export: what this app's exports look like. Keys are shown, values and ids are not, so that it can be pasted into a report.
+    Check(Box<CheckArgs>),
     /// Show what a lake covers and lacks, and what is under way
     Status(StatusArgs),
     /// List the data files that are live by the log, each where it can be read now
@@ -301,7 +311,7 @@ pub struct Options {
     /// Lines that may go to quarantine before a span is refused [default: 10, or 0.1% if that is more]
     #[arg(long, value_name = "N", env = "CHATLAKE_MAX_REJECTED", help_heading = "Limits")]
     pub max_rejected: Option<u64>,
-    /// Commit a range without messages although Stream says that its channels had some
+    /// Commit a range whose exports hold no messages, or nothing that is known, although its channels had some
     #[arg(long, env = "CHATLAKE_ACCEPT_EMPTY", help_heading = "Limits")]
     pub accept_empty: bool,
     /// Exit code for "no new messages" (Airflow: 99 means skipped)

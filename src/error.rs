@@ -109,9 +109,14 @@ impl Error {
         ExitCode::from(self.kind.exit_code())
     }
 
-    /// The message, each cause on the same line, what shows it and the hint on their own: what `main` prints.
-    pub fn report(&self) -> String {
-        let mut text = format!("error: {}", self.message);
+    /// What to do next.
+    pub fn next_step(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
+    /// The message and each cause.
+    pub fn line(&self) -> String {
+        let mut text = self.message.clone();
         let mut cause = self.source();
         while let Some(error) = cause {
             let line = error.to_string();
@@ -121,6 +126,12 @@ impl Error {
             }
             cause = error.source();
         }
+        text
+    }
+
+    /// The message, each cause on the same line, what shows it and the hint on their own: what `main` prints.
+    pub fn report(&self) -> String {
+        let mut text = format!("error: {}", self.line());
         for line in &self.shown {
             text.push_str("\n  ");
             text.push_str(line);

@@ -9,6 +9,7 @@
 //! ```
 
 pub mod array;
+pub mod check;
 pub mod columns;
 pub mod config;
 pub mod content;

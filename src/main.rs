@@ -5,8 +5,8 @@ use std::pin::pin;
 use std::process::ExitCode;
 
 use chatlake::cli::{
-    Cli, Command, Convert, DemoArgs, FilesArgs, GcArgs, LakeArg, LogFormat, Manners, Options, ProgressMode, SchemaArgs,
-    StatusArgs, StreamArg, VerifyArgs,
+    CheckArgs, Cli, Command, Convert, DemoArgs, FilesArgs, GcArgs, LakeArg, LogFormat, Manners, Options, ProgressMode,
+    SchemaArgs, StatusArgs, StreamArg, VerifyArgs,
 };
 use chatlake::convert::Conversion;
 use chatlake::error::{Error, Kind, Result};
@@ -18,7 +18,7 @@ use chatlake::progress::Progress;
 use chatlake::settings::Settings;
 use chatlake::summary::Summary;
 use chatlake::sync::{Job, PlannedSpan, Run};
-use chatlake::{clock, demo, gc, schema};
+use chatlake::{check, clock, demo, gc, schema};
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
@@ -57,6 +57,7 @@ async fn run(cli: &Cli, progress: &Progress) -> Result<ExitCode> {
             job(Job::Backfill(backfill.range()?), &backfill.options, &backfill.settings()?, manners, progress).await
         }
         Command::Convert(args) => convert(args, manners, progress).await,
+        Command::Check(args) => unless_interrupted(check_setup(args, manners)).await,
         Command::Status(args) => unless_interrupted(show_status(args, manners)).await,
         Command::Files(args) => unless_interrupted(list_files(args, manners)).await,
         Command::Verify(args) => unless_interrupted(verify_lake(args, manners)).await,
@@ -135,6 +136,27 @@ async fn open(lake: &LakeArg) -> Result<Lake> {
     Lake::open(lake.lake()?, &store::process_env()).await
 }
 
+async fn check_setup(args: &CheckArgs, manners: &Manners) -> Result<ExitCode> {
+    let rate_share = args.rate.rate_share()?;
+    if let Some(wanted) = args.wanted()? {
+        let format = check::format::format(&brief_client(&args.stream, rate_share)?, &wanted).await?;
+        show(manners, &format.to_json(), &format.to_text())?;
+        return format.outcome().map(|()| ExitCode::SUCCESS);
+    }
+    let report = check::check(check::Setup {
+        client: brief_client(&args.stream, rate_share),
+        lake: args.location(),
+        env: &store::process_env(),
+        settle: args.settle,
+        rate_share,
+        channels_per_request: args.channels_per_request()?,
+        temp_dir: args.temp.temp_dir.as_deref(),
+    })
+    .await;
+    show(manners, &report.to_json(), &report.to_text())?;
+    report.outcome().map(|()| ExitCode::SUCCESS)
+}
+
 async fn show_status(args: &StatusArgs, manners: &Manners) -> Result<ExitCode> {
     let status = status::status(&open(&args.lake).await?).await?;
     show(manners, &status.to_json(), &status.to_text())
@@ -168,8 +190,18 @@ async fn collect_garbage(args: &GcArgs, manners: &Manners) -> Result<ExitCode> {
 }
 
 fn client(stream: &StreamArg, rate_share: f64) -> Result<Client> {
+    client_with(stream, rate_share, export::Options::default())
+}
+
+/// A client for somebody who waits for the answer, and not for better days.
+fn brief_client(stream: &StreamArg, rate_share: f64) -> Result<Client> {
+    client_with(stream, rate_share, export::Options::brief())
+}
+
+fn client_with(stream: &StreamArg, rate_share: f64, mut options: export::Options) -> Result<Client> {
     let credentials = Credentials::from_env(|name| std::env::var(name).ok())?;
-    let options = export::Options { rate_share, clock: clock::now, ..export::Options::default() };
+    options.rate_share = rate_share;
+    options.clock = clock::now;
     Client::new(credentials, &stream.base_url, options)
 }
 
@@ -191,7 +223,8 @@ fn plan_text(spans: &[PlannedSpan], json: bool) -> String {
     let requests: u64 = spans.iter().map(|span| span.requests).sum();
     let minutes: f64 = spans.iter().map(|span| span.minutes).sum();
     text.push_str(&format!(
-        "{requests} requests, {minutes:.1} minutes at this share of the app's rate limit; nothing was exported"
+        "{requests} requests, {} at this share of the app's rate limit; nothing was exported",
+        if minutes < 120.0 { format!("{minutes:.1} minutes") } else { format!("{:.1} hours", minutes / 60.0) }
     ));
     text
 }

@@ -24,6 +24,11 @@ pub struct Rules {
 /// How long after it was asked for an export may still serve a replacement that someone asks for explicitly.
 const REPLACEMENT_KEEPS: SignedDuration = SignedDuration::from_hours(24);
 
+/// How far this machine's clock may be off from Stream's: what is settled by one of them must be so by the other.
+pub fn most_clock_offset(settle: SignedDuration) -> SignedDuration {
+    (settle / 2).max(SignedDuration::from_secs(2))
+}
+
 /// One round of exports: adjacent cells, each channel asked once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Span {

@@ -14,7 +14,7 @@ use crate::export::{Client, Endpoint};
 use crate::journal::{self, Begun, Journal};
 use crate::lake::{Covered, Lake, Source, State};
 use crate::pipeline::{Asking, Counts, Pipeline};
-use crate::plan::Span;
+use crate::plan::{Span, most_clock_offset};
 use crate::progress::Progress;
 use crate::settings::Settings;
 use crate::summary::{CellStatus, CellSummary, Summary};
@@ -299,7 +299,7 @@ impl<'a> Run<'a> {
         let hello = self.client.hello().await?;
         let settle = self.settings.rules.settle;
         if let Some(offset) = hello.clock_offset
-            && offset.abs() > (settle / 2).max(SignedDuration::from_secs(2))
+            && offset.abs() > most_clock_offset(settle)
         {
             let message = format!("the clock of this machine is {offset:#} off from Stream's");
             return Err(Error::new(Kind::Temporary, message)

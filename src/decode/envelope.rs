@@ -42,7 +42,7 @@ impl Kind {
     }
 
     /// By the names that import formats and API responses use.
-    pub(super) fn from_name(name: &str) -> Option<Self> {
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
         Some(match name {
             "message" | "messages" => Self::Message,
             "reaction" | "reactions" => Self::Reaction,

@@ -10,10 +10,12 @@ mod cut_reactions;
 mod element;
 pub mod envelope;
 pub mod exclude;
+mod message_index;
 mod nested;
 mod object;
 mod path;
 mod plan;
+mod rejects;
 mod route;
 mod scan;
 mod set_aside;
@@ -24,11 +26,10 @@ mod value;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use jiff::Timestamp;
 use sonic_rs::LazyValue;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
@@ -38,11 +39,13 @@ use self::cut_reactions::CutReactions;
 use self::element::address;
 use self::envelope::Kind;
 use self::exclude::Exclusions;
+use self::message_index::MessageIndex;
 use self::object::{Row, missing, text_of, time_of};
 pub use self::plan::MAX_KEYS;
 use self::plan::{Plan, SlotSet};
 pub use self::route::{NO_CELL, NumberedCells, Route, Routes, day_of_cell, numbered};
-use self::scan::{Scan, elements, lookup, whole_characters, within_depth};
+pub(crate) use self::scan::within_depth;
+use self::scan::{Scan, elements, lookup, whole_characters};
 pub(crate) use self::set_aside::excerpt;
 pub use self::set_aside::{FirstSetAside, SetAside};
 use self::spool::Spool;
@@ -50,7 +53,7 @@ pub use self::table::{HIDDEN_COLUMNS, hidden_schema};
 use self::table::{Place, Table};
 use crate::array::Part;
 use crate::columns::Schemas;
-use crate::kinds::{self, Kinds};
+use crate::kinds::Kinds;
 use crate::ndjson::Line;
 
 /// Deeper lines are quarantined: custom data is 5 KB at most, so this is far beyond any real one.
@@ -160,7 +163,8 @@ pub struct Decoder {
     row: Row,
     seen: HashSet<u128>,
     /// When each message of this task was created, and in which channel: reactions on lines of their own need it.
-    messages: HashMap<u64, (i64, u32)>,
+    messages: MessageIndex,
+    temp_dir: Option<PathBuf>,
     cids: Vec<String>,
     cid_numbers: HashMap<String, u32>,
     waiting: Spool,
@@ -193,7 +197,8 @@ impl Decoder {
             tables,
             row: Row::default(),
             seen: HashSet::new(),
-            messages: HashMap::new(),
+            messages: MessageIndex::default(),
+            temp_dir: None,
             cids: Vec::new(),
             cid_numbers: HashMap::new(),
             waiting: Spool::default(),
@@ -202,6 +207,13 @@ impl Decoder {
             tally: Tally::default(),
             ready: Vec::new(),
         }
+    }
+
+    /// Spills to this folder, instead of the system's.
+    #[must_use]
+    pub fn with_temp_dir(mut self, temp_dir: Option<&Path>) -> Self {
+        self.temp_dir = temp_dir.map(Path::to_owned);
+        self
     }
 
     /// Takes a part of an array of channels: an item of a list is like a line of one key, in the channel that came before it.
@@ -273,13 +285,20 @@ impl Decoder {
 
     /// The end of the file: what is left, and what the lines were.
     pub fn finish(mut self) -> io::Result<(Vec<(usize, RecordBatch)>, Tally)> {
-        let mut waiting = std::mem::take(&mut self.waiting);
-        waiting.drain(|number, offset, text| {
-            if let Ok(value) = sonic_rs::from_str::<LazyValue<'_>>(text) {
-                self.reaction(&value, At { number, offset, opened: 0 }, true)?;
+        loop {
+            let is_last_chance = !self.messages.has_earlier();
+            let mut waiting = std::mem::take(&mut self.waiting);
+            waiting.drain(|number, offset, text| {
+                if let Ok(value) = sonic_rs::from_str::<LazyValue<'_>>(text) {
+                    self.reaction(&value, At { number, offset, opened: 0 }, is_last_chance)?;
+                }
+                Ok(())
+            })?;
+            if is_last_chance {
+                break;
             }
-            Ok(())
-        })?;
+            self.messages.load_earlier()?;
+        }
         for (index, table) in self.tables.iter_mut().enumerate() {
             if let Some(batch) = table.take_batch() {
                 self.ready.push((index, batch));
@@ -328,7 +347,7 @@ impl Decoder {
             self.tally.channels_returned.insert(cid.clone().into_owned());
         }
         let cid_number = self.number_of(&cid);
-        self.messages.insert(message_key(&id), (created_at_us, cid_number));
+        self.messages.insert(message_key(&id), (created_at_us, cid_number), self.temp_dir.as_deref())?;
         if task.superseded.contains(cid.as_ref()) {
             return Ok(());
         }
@@ -374,12 +393,12 @@ impl Decoder {
             };
             return self.incomplete(Kind::Reaction, object.clone(), None, at, &lack);
         };
-        let Some((created_at_us, cid)) = self.messages.get(&message_key(&message_id)).copied() else {
+        let Some((created_at_us, cid)) = self.messages.get(message_key(&message_id)) else {
             if is_last_chance {
                 self.reject(at, "unknown_message", &message_id, raw, Some("reactions"));
                 return Ok(());
             }
-            return self.waiting.push(at.number, at.offset, raw);
+            return self.waiting.push(at.number, at.offset, raw, self.temp_dir.as_deref());
         };
         let cid = self.cids[cid as usize].clone();
         let task = Arc::clone(&self.task);
@@ -547,82 +566,6 @@ impl Decoder {
         self.cid_numbers.insert(cid.to_owned(), number);
         number
     }
-
-    fn unclassified(&mut self, at: At, kind: &str, raw: &str) {
-        let kind = kinds::name(kind);
-        self.note(at, "unclassified", Some(&format!("kind `{kind}`")), raw.as_bytes());
-        self.quarantine(&Reject { kind: Some(&kind), ..at.reject("unclassified", raw) }, None);
-        self.tally.unclassified.add(&kind, 1);
-    }
-
-    fn reject(&mut self, at: At, reason: &'static str, detail: &str, raw: &str, kind: Option<&str>) {
-        self.count_reject(at, reason, detail, raw.as_bytes());
-        self.quarantine(&Reject { detail: Some(detail), kind, ..at.reject(reason, raw) }, None);
-    }
-
-    fn count_reject(&mut self, at: At, reason: &'static str, detail: &str, line: &[u8]) {
-        self.tally.rejected += 1;
-        *self.tally.reasons.entry(reason).or_default() += 1;
-        self.note(at, reason, Some(detail), line);
-    }
-
-    /// Keeps the line for people, if it is one of the first.
-    fn note(&mut self, at: At, reason: &'static str, detail: Option<&str>, line: &[u8]) {
-        let task = &self.task;
-        self.tally.first_set_aside.add(reason, || SetAside {
-            task_id: task.task_id.clone(),
-            path: None,
-            line_number: at.number,
-            reason,
-            detail: detail.map(|detail| excerpt(detail.as_bytes())),
-            excerpt: excerpt(line),
-        });
-    }
-
-    /// A line whose text is no JSON that can be looked into.
-    fn reject_text(&mut self, at: At, line: Line<'_>, text: &str, reason: &'static str, detail: &str) {
-        if self.exclusions.is_empty() {
-            self.reject(at, reason, detail, text, None);
-        } else {
-            self.reject_bytes(at, line, reason, detail);
-        }
-    }
-
-    fn reject_bytes(&mut self, at: At, line: Line<'_>, reason: &'static str, detail: &str) {
-        // What must be left out cannot be found in it.
-        let withheld = format!("{detail}; its bytes are withheld, since exclusions are set");
-        let (detail, shown, encoded) = if self.exclusions.is_empty() {
-            (detail, line.bytes, Some(BASE64_STANDARD.encode(line.bytes)))
-        } else {
-            (withheld.as_str(), &b""[..], None)
-        };
-        self.count_reject(at, reason, detail, shown);
-        let reject = Reject {
-            detail: Some(detail),
-            bytes: line.length,
-            line: None,
-            line_base64: encoded.as_deref(),
-            ..at.reject(reason, "")
-        };
-        self.quarantine(&reject, None);
-    }
-
-    fn quarantine(&mut self, reject: &Reject<'_>, cid: Option<&str>) {
-        let plan = Arc::clone(&self.plan);
-        let task = Arc::clone(&self.task);
-        let around = Surroundings { reject: Some(reject), cid, ..task.surroundings() };
-        let place = Place { cell: NO_CELL, partition: task.routes.partition(NO_CELL, None) };
-        let bytes = reject.line.map_or(0, str::len) + reject.line_base64.map_or(0, str::len);
-        let scan = Scan::default();
-        let mut row = Row::default();
-        let table = &mut self.tables[QUARANTINE];
-        table.append(&plan.tables[QUARANTINE].object, &scan, &around, 0, &place, bytes, &mut row);
-        if table.is_full()
-            && let Some(batch) = table.take_batch()
-        {
-            self.ready.push((QUARANTINE, batch));
-        }
-    }
 }
 
 impl Task {
@@ -631,19 +574,6 @@ impl Task {
             exported_at_us: self.exported_at.as_microsecond(),
             export_task_id: Some(&self.task_id),
             ..Surroundings::default()
-        }
-    }
-}
-
-impl At {
-    fn reject<'a>(&self, reason: &'static str, raw: &'a str) -> Reject<'a> {
-        Reject {
-            reason,
-            line_number: self.number,
-            line_offset: self.offset,
-            bytes: raw.len() as u64,
-            line: Some(raw),
-            ..Reject::default()
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Lines that wait for others: in memory at first, on disk when there are many.
 
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
+use std::path::Path;
 
-use tempfile::SpooledTempFile;
+use tempfile::{SpooledTempFile, spooled_tempfile, spooled_tempfile_in};
 
 /// What is held in memory before the rest goes to disk.
 const MEMORY_BYTES: usize = 4 << 20;
@@ -14,8 +15,10 @@ pub(super) struct Spool {
 }
 
 impl Spool {
-    pub(super) fn push(&mut self, number: u64, offset: u64, line: &str) -> io::Result<()> {
-        let file = self.file.get_or_insert_with(|| SpooledTempFile::new(MEMORY_BYTES));
+    pub(super) fn push(&mut self, number: u64, offset: u64, line: &str, temp_dir: Option<&Path>) -> io::Result<()> {
+        let new =
+            || temp_dir.map_or_else(|| spooled_tempfile(MEMORY_BYTES), |dir| spooled_tempfile_in(MEMORY_BYTES, dir));
+        let file = self.file.get_or_insert_with(new);
         file.write_all(format!("{number} {offset} ").as_bytes())?;
         // JSON may be spread over lines inside an array; a line break between its tokens means nothing.
         for piece in line.split_inclusive('\n') {

@@ -504,3 +504,36 @@ fn channels_that_a_later_export_brings_are_passed_over() {
     };
     assert_eq!((rows("messages"), rows("reactions"), rows("quarantine"), tally.rejected), (1, 2, 0, 0));
 }
+
+#[test]
+fn reactions_find_their_messages_wherever_they_stand_in_the_file() {
+    let messages = (0..9).map(|n| {
+        format!(
+            r#"{{"message":{{"id":"m{n}","cid":"messaging:a","text":"hi","created_at":"2026-01-01T10:00:0{n}Z"}}}}"#
+        )
+    });
+    let reactions =
+        (0..10).map(|n| format!(r#"{{"reaction":{{"message_id":"m{n}","user_id":"u{n}","type":"like"}}}}"#));
+    // Some before their message, some long after it, one of a message that never comes.
+    let (messages, reactions): (Vec<String>, Vec<String>) = (messages.collect(), reactions.collect());
+    let lines = [&reactions[4..7], &messages, &reactions[..4], &reactions[7..]].concat();
+    let mut decoder = Decoder::new(&Schemas::default(), task(&["messaging:a"]));
+    decoder.messages.in_memory = 2;
+    for (number, line) in lines.iter().enumerate() {
+        let (bytes, length) = (line.as_bytes(), line.len() as u64);
+        decoder.line(Line { number: number as u64 + 1, offset: 0, length, bytes }).unwrap();
+    }
+    let (ready, tally) = decoder.finish().unwrap();
+    let found: Vec<String> = ready
+        .iter()
+        .filter(|(dataset, _)| DATASETS[*dataset] == "reactions")
+        .flat_map(|(_, batch)| {
+            let ids = batch.column_by_name("message_id").unwrap().as_string::<i32>().clone();
+            ids.iter().map(|id| id.unwrap().to_owned()).collect::<Vec<_>>()
+        })
+        .collect();
+    let mut sorted = found.clone();
+    sorted.sort();
+    assert_eq!(sorted, (0..9).map(|n| format!("m{n}")).collect::<Vec<_>>());
+    assert_eq!(tally.reasons, BTreeMap::from([("unknown_message", 1)]));
+}

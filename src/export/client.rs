@@ -70,6 +70,17 @@ impl Default for Options {
     }
 }
 
+impl Options {
+    /// For somebody who waits for the answer: a bad moment is ridden out, a bad minute is told.
+    pub fn brief() -> Self {
+        Self {
+            answer_timeout: Duration::from_secs(20),
+            retry: Policy { max_attempts: 3, deadline: Duration::from_secs(15), ..Policy::default() },
+            ..Self::default()
+        }
+    }
+}
+
 /// A client of Stream's server-side API. Clones share pace, counts and clock.
 #[derive(Clone)]
 pub struct Client {

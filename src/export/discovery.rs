@@ -424,10 +424,26 @@ impl Client {
         Ok(self.query_channels(oldest(selection), 1).await?.body.into_iter().next())
     }
 
+    /// The channel of the app's latest message; none if there is no message.
+    pub async fn latest_channel(&self) -> Result<Option<ChannelRef>, DiscoveryError> {
+        let query = Query { filter: json!({ "last_message_at": { "$gte": Timestamp::UNIX_EPOCH } }), offset: 0 };
+        let sort = wire::Sort { field: "last_message_at", direction: -1 };
+        Ok(self.query_channels_by(sort, query, 1).await?.body.into_iter().next())
+    }
+
     async fn query_channels(&self, query: Query, limit: usize) -> Result<Answer<Vec<ChannelRef>>, DiscoveryError> {
+        self.query_channels_by(wire::Sort { field: "created_at", direction: 1 }, query, limit).await
+    }
+
+    async fn query_channels_by(
+        &self,
+        sort: wire::Sort,
+        query: Query,
+        limit: usize,
+    ) -> Result<Answer<Vec<ChannelRef>>, DiscoveryError> {
         let body = wire::QueryChannels {
             filter_conditions: query.filter,
-            sort: [wire::Sort { field: "created_at", direction: 1 }],
+            sort: [sort],
             limit,
             offset: query.offset,
             state: false,

@@ -25,6 +25,7 @@ mod retry;
 mod scripted;
 mod task;
 mod transport;
+mod trial;
 mod wire;
 
 pub use client::{Client, DEFAULT_BASE_URL, Options};
@@ -38,3 +39,4 @@ pub use request::{Asked, Asking, ExportOptions, ExportRequest, ExportTask, Expor
 pub use retry::Policy;
 pub use task::{SignedUrl, TaskError, TaskFile, TaskState};
 pub use transport::{SendError, Transport};
+pub use trial::{EtagForm, RangeForm, Served, Trial};

@@ -143,7 +143,7 @@ impl Asking {
 }
 
 impl Client {
-    async fn export_once(&self, request: &ExportRequest, cids: &[String]) -> Result<ExportTask, ApiError> {
+    pub(super) async fn export_once(&self, request: &ExportRequest, cids: &[String]) -> Result<ExportTask, ApiError> {
         let ExportRequest { since, until, options, .. } = request;
         let channels = cids.iter().filter_map(|cid| cid.split_once(':')).map(|(channel_type, id)| {
             wire::ChannelExport { channel_type, id, messages_since: *since, messages_until: *until }

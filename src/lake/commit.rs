@@ -145,8 +145,8 @@ impl Lake {
         }
     }
 
-    /// Named by content, so that the cells of a span, which share their lists, share one object.
-    async fn put_lists_aside(&self, record: &mut CellRecord) -> Result<()> {
+    /// Moves lists that are too long for an entry to an object of their own. It is named by content, so that cells share it.
+    pub(crate) async fn put_lists_aside(&self, record: &mut CellRecord) -> Result<()> {
         if record.lists.len() <= MAX_INLINE {
             return Ok(());
         }

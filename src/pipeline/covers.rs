@@ -28,6 +28,22 @@ impl Pipeline<'_> {
         written: Written,
     ) -> Result<(Vec<Cover>, Vec<DataFile>, Vec<Window>)> {
         let exported_at = requests.exported_at.unwrap_or(Timestamp::MIN);
+        let mut shared = CellRecord {
+            lists: Lists {
+                missing_channels: requests.missing.iter().cloned().collect(),
+                failed_channels: requests
+                    .failed
+                    .iter()
+                    .map(|(cid, reason)| Exception { cid: cid.clone(), reason: reason.clone() })
+                    .collect(),
+                task_ids: requests.task_ids.clone(),
+            },
+            ..CellRecord::default()
+        };
+        if span.only.is_none() && !span.merges {
+            // Long ones are not held once for each cell of years.
+            self.lake.put_lists_aside(&mut shared).await?;
+        }
         let mut covers = Vec::new();
         let mut unchanged = Vec::new();
         for (index, (cell, window)) in written.cells.iter().enumerate() {
@@ -56,16 +72,8 @@ impl Pipeline<'_> {
             let record = CellRecord {
                 channels_asked: requests.channels,
                 channels_returned: tally.channels_returned.len() as u64,
-                lists: Lists {
-                    missing_channels: requests.missing.iter().cloned().collect(),
-                    failed_channels: requests
-                        .failed
-                        .iter()
-                        .map(|(cid, reason)| Exception { cid: cid.clone(), reason: reason.clone() })
-                        .collect(),
-                    task_ids: requests.task_ids.clone(),
-                },
-                lists_aside: None,
+                lists: shared.lists.clone(),
+                lists_aside: shared.lists_aside.clone(),
                 lines: if first {
                     tally.lines.iter().map(|(kind, lines)| ((*kind).to_owned(), *lines)).collect()
                 } else {

@@ -350,7 +350,8 @@ impl<'p> Exports<'p> {
         // Rows of a file that turns out to be broken stay: what is in the cells is as old as it is.
         lock(&self.requests).is_as_old_as(exported_at);
         let decoder =
-            FileDecoder::new(self.pipeline.schemas, settings.export.version, asked, Arc::clone(&self.collector));
+            FileDecoder::new(self.pipeline.schemas, settings.export.version, asked, Arc::clone(&self.collector))
+                .with_temp_dir(settings.temp_dir.as_deref());
         let mut download = Download::new(client, file);
         let (tally, _) = decoder.read(&mut download, *cpu, |chunk| progress.downloaded(chunk.len())).await?;
         let (bytes, messages) = (download.bytes_read(), tally.messages());

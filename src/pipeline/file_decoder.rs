@@ -1,6 +1,7 @@
 //! The bytes of one export file into rows, step by step.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -64,6 +65,9 @@ impl From<io::Error> for FileError {
 pub(crate) trait Rows: Send + 'static {
     /// Takes rows of the dataset at this place in [`crate::schema::DATASETS`].
     fn take(&mut self, dataset: usize, batch: RecordBatch) -> Result<()>;
+
+    /// Sees a line before it is decoded; in an array of channels a part, and the key that it stands under.
+    fn see(&mut self, _key: Option<&str>, _line: &[u8]) {}
 }
 
 impl Rows for Arc<Collector> {
@@ -139,6 +143,12 @@ impl<R: Rows> FileDecoder<R> {
     /// The same for a file on disk.
     pub(crate) fn of_file(mut self, path: &str) -> Self {
         self.head.path = Some(path.to_owned());
+        self
+    }
+
+    /// Spills to this folder, instead of the system's.
+    pub(crate) fn with_temp_dir(mut self, temp_dir: Option<&Path>) -> Self {
+        self.taker.decoder = self.taker.decoder.with_temp_dir(temp_dir);
         self
     }
 
@@ -221,11 +231,13 @@ impl Splitter {
 
 impl<R: Rows> Taker<R> {
     fn line(&mut self, line: Line<'_>) -> Result<(), FileError> {
+        self.rows.see(None, line.bytes);
         self.decoder.line(line).map_err(no_room)?;
         self.hand_over()
     }
 
     fn part(&mut self, part: Part<'_>) -> Result<(), FileError> {
+        self.rows.see(part.key, part.line.bytes);
         self.decoder.part(part).map_err(no_room)?;
         self.hand_over()
     }

@@ -18,7 +18,8 @@ fn help() {
     assert_snapshot!("help", printed(&["--help"]));
     assert_snapshot!("help_sync", printed(&["sync", "--help"]));
     assert_snapshot!("help_revisit", printed(&["revisit", "--help"]));
-    for command in ["convert", "status", "files", "verify", "gc"] {
+    assert_snapshot!("help_backfill", printed(&["backfill", "--help"]));
+    for command in ["convert", "check", "status", "files", "verify", "gc"] {
         assert_snapshot!(format!("help_{command}"), printed(&[command, "--help"]));
     }
     assert_snapshot!("help_schema", printed(&["schema", "--help"]));

@@ -281,7 +281,7 @@ fn a_sync_that_dies_around_the_lists_of_an_entry_is_made_good_by_the_next() {
     let mut matrix = Matrix::new(bench, &["--since", RANGE[0], "--until", RANGE[1]]);
     matrix.arguments.retain(|argument| !["3", "--channels-per-request"].contains(argument));
     matrix.arguments.extend(["--channels-per-request", "1"]);
-    assert_eq!(matrix.explore(|step| step == "put-lists"), 4);
+    assert_eq!(matrix.explore(|step| step == "put-lists"), 2);
 }
 
 /// A file that is larger than one part of an upload.

@@ -6,6 +6,8 @@ mod automatic;
 mod backfill;
 mod bad_input;
 mod bench;
+mod check;
+mod check_format;
 mod columns;
 mod contract;
 mod convert;

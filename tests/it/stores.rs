@@ -51,10 +51,9 @@ fn forward(client: &TcpStream, server: &str) -> io::Result<()> {
     client.shutdown(Shutdown::Both)
 }
 
-#[test]
-fn a_store_that_ignores_conditions_is_refused_and_accepted_for_a_single_writer() {
-    let Ok(moto) = std::env::var("CHATLAKE_TEST_MOTO_ENDPOINT") else { return };
-    let mut bench = Bench::new(&two_days());
+/// Puts the lake into a bucket of such a store. False where there is no moto, which `./test` brings.
+pub fn at_a_careless_store(bench: &mut Bench) -> bool {
+    let Ok(moto) = std::env::var("CHATLAKE_TEST_MOTO_ENDPOINT") else { return false };
     bench.lake = format!("s3://chatlake-test/it/{}", uuid::Uuid::now_v7());
     let (lake, careless) = (bench.lake.clone(), careless_server(&moto));
     for (name, value) in [
@@ -66,26 +65,36 @@ fn a_store_that_ignores_conditions_is_refused_and_accepted_for_a_single_writer()
     ] {
         bench.set(name, value);
     }
+    true
+}
+
+#[test]
+fn a_store_that_ignores_conditions_is_refused_and_accepted_for_a_single_writer() {
+    let mut bench = Bench::new(&two_days());
+    if !at_a_careless_store(&mut bench) {
+        return;
+    }
+    let lake = bench.lake.clone();
     let ran = bench.sync("2026-01-05", "2026-01-07", &[]);
     ran.assert_refused(73, &[&lake, "If-None-Match", "--single-writer"]);
     assert_eq!(bench.exports(), 0, "nothing was asked for");
     bench.sync("2026-01-05", "2026-01-07", &["--single-writer"]).assert_status(0, "committed");
     bench.assert_exact("2026-01-05", "2026-01-07");
     // The very same server, asked without anything in between, keeps its word.
-    bench.set("AWS_ENDPOINT_URL", &moto);
+    bench.set("AWS_ENDPOINT_URL", &std::env::var("CHATLAKE_TEST_MOTO_ENDPOINT").unwrap());
     bench.sync("2026-01-05", "2026-01-07", &["--replace"]).assert_status(0, "committed");
     bench.assert_exact("2026-01-05", "2026-01-07");
 }
 
 /// A server whose one user may do these things only. It ends with this value.
-struct Limited {
+pub struct Limited {
     server: Child,
     found: Value,
 }
 
 impl Limited {
     /// None where there is no moto, which `./test` brings.
-    fn start(actions: &[&str]) -> Option<Self> {
+    pub fn start(actions: &[&str]) -> Option<Self> {
         std::env::var_os("CHATLAKE_TEST_MOTO_ENDPOINT")?;
         let python = std::env::var("CHATLAKE_TEST_PYTHON").expect("CHATLAKE_TEST_PYTHON: run the tests by ./test");
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tools/moto_limited.py");
@@ -97,7 +106,7 @@ impl Limited {
         Some(Self { server, found: serde_json::from_str(&line).unwrap() })
     }
 
-    fn lend_to(&self, bench: &mut Bench) {
+    pub fn lend_to(&self, bench: &mut Bench) {
         let text = |name: &str| self.found[name].as_str().unwrap();
         bench.lake = format!("s3://{}/lake", text("bucket"));
         let lake = bench.lake.clone();

@@ -1,8 +1,5 @@
 //! Exports as one JSON array of channels (`--export-version v1`).
 
-use std::process::{Command, Stdio};
-use std::time::Duration;
-
 use simulator::switches::{Compression, Switches};
 use simulator::{Channel, Message, User, World};
 
@@ -44,40 +41,17 @@ pub fn one_channel(messages: usize) -> World {
     world
 }
 
-/// The most memory that a sync had at a time, in MiB.
-#[cfg(target_os = "linux")]
-fn peak_mib(bench: &Bench, arguments: &[&str]) -> u64 {
-    let mut command =
-        bench.command(&["sync", "--since", "2026-01-05", "--until", "2026-01-06", "--memory-limit", "96MiB"]);
-    command.args(arguments);
-    peak_mib_of(command)
-}
-
-/// The most memory that a command had at a time, in MiB.
-#[cfg(target_os = "linux")]
-pub fn peak_mib_of(mut command: Command) -> u64 {
-    let mut process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let status = format!("/proc/{}/status", process.id());
-    let mut peak = 0;
-    let ended = loop {
-        let text = std::fs::read_to_string(&status).unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        peak = peak.max(line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0));
-        if let Some(ended) = process.try_wait().unwrap() {
-            break ended;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    };
-    assert!(ended.success());
-    peak / 1024
-}
-
-#[cfg(target_os = "linux")]
 #[test]
 fn a_channel_of_any_size_takes_no_more_memory_than_its_lines_would() {
     let bench = Bench::with(one_channel(120_000), Switches::default(), Place::Folder).unwrap();
-    let lines = peak_mib(&bench, &[]);
-    let array = peak_mib(&bench, &["--export-version", "v1", "--lake", "other"]);
+    let peak_mib = |more: &[&str]| {
+        let sync = ["sync", "--json", "--since", "2026-01-05", "--until", "2026-01-06", "--memory-limit", "96MiB"];
+        let (ran, peak_mib) = bench.run_watched(&[&sync, more].concat());
+        ran.assert_status(0, "committed");
+        peak_mib
+    };
+    let lines = peak_mib(&[]);
+    let array = peak_mib(&["--export-version", "v1", "--lake", "other"]);
     println!("{lines} MiB as lines, {array} MiB as an array");
     assert!(array <= lines + 24, "{array} MiB as an array, {lines} MiB as lines");
     assert!(array <= 160, "{array} MiB");

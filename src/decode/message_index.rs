@@ -1,0 +1,105 @@
+//! Where the messages of a task are, for reactions on lines of their own: those of late in memory, earlier ones on disk.
+
+use std::collections::HashMap;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::Path;
+
+use tempfile::{SpooledTempFile, spooled_tempfile, spooled_tempfile_in};
+
+/// Messages in memory. A reaction that follows its message within so many others is placed at once.
+const IN_MEMORY: usize = 1 << 18;
+
+/// Key, time, channel.
+const RECORD_BYTES: usize = 8 + 8 + 4;
+
+/// When a message was created, and the number of its channel.
+pub(super) type Place = (i64, u32);
+
+#[derive(Debug)]
+pub(super) struct MessageIndex {
+    recent: HashMap<u64, Place>,
+    earlier: Option<SpooledTempFile>,
+    /// Full maps that went to disk and were not loaded again.
+    runs: u64,
+    pub(super) in_memory: usize,
+}
+
+impl Default for MessageIndex {
+    fn default() -> Self {
+        Self { recent: HashMap::new(), earlier: None, runs: 0, in_memory: IN_MEMORY }
+    }
+}
+
+impl MessageIndex {
+    /// Adds a message, by the hash of its id.
+    pub(super) fn insert(&mut self, key: u64, place: Place, temp_dir: Option<&Path>) -> io::Result<()> {
+        self.recent.insert(key, place);
+        if self.recent.len() < self.in_memory {
+            return Ok(());
+        }
+        let new = || temp_dir.map_or_else(|| spooled_tempfile(0), |dir| spooled_tempfile_in(0, dir));
+        let mut records = Vec::with_capacity(self.recent.len() * RECORD_BYTES);
+        for (key, (created_at_us, channel)) in self.recent.drain() {
+            records.extend_from_slice(&key.to_le_bytes());
+            records.extend_from_slice(&created_at_us.to_le_bytes());
+            records.extend_from_slice(&channel.to_le_bytes());
+        }
+        self.earlier.get_or_insert_with(new).write_all(&records)?;
+        self.runs += 1;
+        Ok(())
+    }
+
+    /// Where a message is that is in memory.
+    pub(super) fn get(&self, key: u64) -> Option<Place> {
+        self.recent.get(&key).copied()
+    }
+
+    /// Whether there are messages that are not in memory.
+    pub(super) fn has_earlier(&self) -> bool {
+        self.runs > 0
+    }
+
+    /// Puts earlier messages in the place of those in memory. For the end of the file.
+    pub(super) fn load_earlier(&mut self) -> io::Result<()> {
+        self.recent.clear();
+        let Some(file) = self.earlier.as_mut().filter(|_| self.runs > 0) else { return Ok(()) };
+        self.runs -= 1;
+        let run_bytes = self.in_memory * RECORD_BYTES;
+        file.seek(SeekFrom::Start(self.runs * run_bytes as u64))?;
+        let mut records = vec![0; run_bytes];
+        file.read_exact(&mut records)?;
+        for record in records.chunks_exact(RECORD_BYTES) {
+            let (key, rest) = record.split_at(8);
+            let (created_at_us, channel) = rest.split_at(8);
+            let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().unwrap_or_default());
+            let channel = u32::from_le_bytes(channel.try_into().unwrap_or_default());
+            self.recent.insert(number(key), (number(created_at_us).cast_signed(), channel));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_message_is_found_in_one_of_the_loads() {
+        let mut index = MessageIndex { in_memory: 10, ..MessageIndex::default() };
+        for key in 0..35 {
+            index.insert(key, (-i64::try_from(key).unwrap(), 7), None).unwrap();
+            assert_eq!(index.recent.len() as u64, (key + 1) % 10);
+        }
+        let mut found = Vec::new();
+        loop {
+            found.extend((0..35).filter(|key| index.get(*key) == Some((-i64::try_from(*key).unwrap(), 7))));
+            if !index.has_earlier() {
+                break;
+            }
+            index.load_earlier().unwrap();
+        }
+        found.sort_unstable();
+        assert_eq!(found, (0..35).collect::<Vec<_>>());
+    }
+}
