@@ -110,7 +110,9 @@ impl Pipeline<'_> {
             routes: Arc::new(routes),
             keep_raw: settings.keep_raw,
         };
-        let decoder = FileDecoder::new(self.schemas, file.version, task, Arc::clone(collector)).of_file(&file.name);
+        let decoder = FileDecoder::new(self.schemas, file.version, task, Arc::clone(collector))
+            .of_file(&file.name)
+            .with_temp_dir(settings.temp_dir.as_deref());
         let mut bytes = file.open().await?;
         let read = decoder.read(&mut bytes, self.cpu, |chunk| progress.downloaded(chunk.len())).await;
         let (tally, _) = read.map_err(|error| match error {
