@@ -323,6 +323,7 @@ impl Stage {
 
     /// Stream has bad moments.
     async fn weather(&self) {
+        let mut refusals = 0;
         for _ in 0..self.random.below(16) {
             sleep(Duration::from_secs(self.random.below(6 * 3600))).await;
             let cut = Effect::CutBody { after_bytes: usize::try_from(self.random.below(9_000)).unwrap() };
@@ -337,10 +338,13 @@ impl Stage {
                 Fault::on("GetTask", Effect::LoseAnswer),
                 Fault::status("GetTask", 500),
                 Fault::on("Download", cut),
-                Fault::status("Download", 403),
                 Fault::status("Download", 503),
                 Fault::on("Download", Effect::NewEtag),
             ];
+            // A file that is refused again and again is taken for gone, and asked for anew.
+            if refusals < 3 {
+                faults.push(Fault::status("Download", 403));
+            }
             if self.tasks_fail {
                 let lines = vec![Insertion { at_line: 0, line: BadLine::TruncatedTail { bytes: 30 } }];
                 faults.push(Fault::on("ExportChannels", Effect::FailTask { description: "internal".into() }));
@@ -348,6 +352,7 @@ impl Stage {
             }
             let fault = self.random.pick(&faults).clone();
             self.trace.note(format!("weather {fault:?}"));
+            refusals += u32::from(fault == Fault::status("Download", 403));
             self.service.add_fault(fault);
         }
     }
