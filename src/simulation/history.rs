@@ -323,7 +323,6 @@ impl Stage {
 
     /// Stream has bad moments.
     async fn weather(&self) {
-        let mut refusals = 0;
         for _ in 0..self.random.below(16) {
             sleep(Duration::from_secs(self.random.below(6 * 3600))).await;
             let cut = Effect::CutBody { after_bytes: usize::try_from(self.random.below(9_000)).unwrap() };
@@ -338,13 +337,10 @@ impl Stage {
                 Fault::on("GetTask", Effect::LoseAnswer),
                 Fault::status("GetTask", 500),
                 Fault::on("Download", cut),
+                Fault::status("Download", 403),
                 Fault::status("Download", 503),
                 Fault::on("Download", Effect::NewEtag),
             ];
-            // A file that is refused again and again is taken for gone, and asked for anew.
-            if refusals < 3 {
-                faults.push(Fault::status("Download", 403));
-            }
             if self.tasks_fail {
                 let lines = vec![Insertion { at_line: 0, line: BadLine::TruncatedTail { bytes: 30 } }];
                 faults.push(Fault::on("ExportChannels", Effect::FailTask { description: "internal".into() }));
@@ -352,9 +348,18 @@ impl Stage {
             }
             let fault = self.random.pick(&faults).clone();
             self.trace.note(format!("weather {fault:?}"));
-            refusals += u32::from(fault == Fault::status("Download", 403));
             self.service.add_fault(fault);
         }
+    }
+
+    /// The tasks whose file was refused so often that it must be taken for gone, and asked for anew.
+    fn refused_files(&self) -> BTreeSet<String> {
+        let mut refusals: HashMap<String, u32> = HashMap::new();
+        for call in self.service.calls_of("Download").into_iter().filter(|call| call.status == 403) {
+            let task_id = call.path.rsplit('/').next().unwrap_or_default().to_owned();
+            *refusals.entry(task_id).or_default() += 1;
+        }
+        refusals.into_iter().filter(|(_, refusals)| *refusals > 3).map(|(task_id, _)| task_id).collect()
     }
 
     /// Nothing goes wrong any more, and all of it is brought in once more.
@@ -379,7 +384,7 @@ impl Stage {
         self.reader.look("healing").await;
         let hard_deleted = self.hard_deleted.lock().unwrap().clone();
         self.reader.check_end(range, &self.service.truth(), &hard_deleted, self.tasks_fail).await?;
-        if self.tasks_fail { Ok(()) } else { self.reader.check_paid_once() }
+        if self.tasks_fail { Ok(()) } else { self.reader.check_paid_once(&self.refused_files()) }
     }
 }
 
