@@ -282,13 +282,15 @@ impl Reader {
         Ok(())
     }
 
-    /// No channel was asked for again for a span that another run had asked for and written down before this one looked.
-    pub(super) fn check_paid_once(&self) -> Result<(), String> {
+    /// No channel was asked for again for a span that another run had asked for and written down before this one looked, unless
+    /// its file was `refused`.
+    pub(super) fn check_paid_once(&self, refused: &BTreeSet<String>) -> Result<(), String> {
         let seen = self.seen.lock().unwrap();
         for second in seen.tasks.iter().filter(|task| !task.span.replaces) {
             let listed = seen.listed.get(&second.by).copied().unwrap_or(0);
             let first = seen.tasks.iter().find(|first| {
                 first.by != second.by
+                    && !refused.contains(&first.task.task_id)
                     && first.at < listed
                     && !first.span.replaces
                     && first.span.asked.covers(&second.span.asked)

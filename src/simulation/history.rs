@@ -352,6 +352,16 @@ impl Stage {
         }
     }
 
+    /// The tasks whose file was refused so often that it must be taken for gone, and asked for anew.
+    fn refused_files(&self) -> BTreeSet<String> {
+        let mut refusals: HashMap<String, u32> = HashMap::new();
+        for call in self.service.calls_of("Download").into_iter().filter(|call| call.status == 403) {
+            let task_id = call.path.rsplit('/').next().unwrap_or_default().to_owned();
+            *refusals.entry(task_id).or_default() += 1;
+        }
+        refusals.into_iter().filter(|(_, refusals)| *refusals > 3).map(|(task_id, _)| task_id).collect()
+    }
+
     /// Nothing goes wrong any more, and all of it is brought in once more.
     async fn heal(&self) -> Result<(), String> {
         self.service.clear_faults();
@@ -374,7 +384,7 @@ impl Stage {
         self.reader.look("healing").await;
         let hard_deleted = self.hard_deleted.lock().unwrap().clone();
         self.reader.check_end(range, &self.service.truth(), &hard_deleted, self.tasks_fail).await?;
-        if self.tasks_fail { Ok(()) } else { self.reader.check_paid_once() }
+        if self.tasks_fail { Ok(()) } else { self.reader.check_paid_once(&self.refused_files()) }
     }
 }
 

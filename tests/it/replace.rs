@@ -18,7 +18,7 @@ pub fn change(bench: &Bench) -> Vec<String> {
     let hard: Vec<String> = live
         .iter()
         .skip(7)
-        .step_by(31)
+        .step_by(11)
         .filter(|message| !is_parent(&message.id))
         .take(4)
         .map(|m| m.id.clone())
