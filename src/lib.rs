@@ -21,6 +21,7 @@ pub mod file_type;
 pub mod gc;
 pub mod inspect;
 pub mod journal;
+pub mod json;
 pub mod lake;
 pub mod ndjson;
 pub mod pipeline;

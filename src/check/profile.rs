@@ -5,18 +5,16 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
-use sonic_rs::LazyValue;
 
 use super::keys::shown;
 use crate::decode::envelope::{Kind, Shape, classify};
+use crate::json::{self, Index};
 use crate::schema::{self, Source};
 use crate::window::Window;
 
 /// What is counted by name.
 pub(super) type Counts = BTreeMap<String, u64>;
 
-/// Deeper lines are no more told than in a run.
-const MAX_DEPTH: usize = 100;
 /// Ways of wrapping, and names, that are told apart.
 const MAX_NAMES: usize = 32;
 /// The reactions that Stream embeds at most.
@@ -110,8 +108,8 @@ impl Profile {
     /// Takes a line, or a part of an array of channels that stands under `key`.
     pub(super) fn line(&mut self, key: Option<&str>, line: &[u8]) {
         self.lines += 1;
-        let text = std::str::from_utf8(line).ok().filter(|text| crate::decode::within_depth(text, MAX_DEPTH));
-        let value = text.and_then(|text| sonic_rs::from_str::<LazyValue<'_>>(text).ok());
+        let mut index = Index::default();
+        let value = std::str::from_utf8(line).ok().and_then(|text| index.parse(text).ok());
         let Some(value) = value else { return count(&mut self.envelopes, "not JSON") };
         match key {
             None => self.shape(value),
@@ -119,43 +117,42 @@ impl Profile {
                 count(&mut self.envelopes, "[{\"channel\", \"messages\", ...}]");
                 count(&mut self.names, shown(key));
                 if let Some(kind) = Kind::from_name(key) {
-                    self.entity(kind, &value);
+                    self.entity(kind, value);
                 }
             }
         }
     }
 
-    fn shape(&mut self, line: LazyValue<'_>) {
-        let whole = line.clone();
-        let whole = whole.as_raw_str();
-        let keys: Vec<String> = keys_of(&line);
+    fn shape(&mut self, line: json::Value<'_>) {
+        let whole = line.raw();
+        let keys: Vec<String> = keys_of(line);
         let tag = serde_json::from_str::<Tag>(whole).ok().and_then(|tag| tag.kind);
         let name = |keys: &[String]| match keys {
             [key] => shown(key).to_owned(),
             _ => tag.as_deref().map_or_else(String::new, |tag| shown(tag).to_owned()),
         };
         match classify(line) {
-            Shape::Entity(kind, value) if value.as_raw_str().len() == whole.len() => {
+            Shape::Entity(kind, value) if value.raw().len() == whole.len() => {
                 count(&mut self.envelopes, "{...}, no envelope");
-                self.entity(kind, &value);
+                self.entity(kind, value);
             }
             Shape::Entity(kind, value) => {
                 count(&mut self.envelopes, &envelope(&keys));
                 count(&mut self.names, &name(&keys));
-                self.entity(kind, &value);
+                self.entity(kind, value);
             }
             Shape::Element(element) => {
                 count(&mut self.envelopes, &envelope(&keys));
                 for key in &keys {
                     count(&mut self.names, shown(key));
                 }
-                if let Some(channel) = &element.channel {
+                if let Some(channel) = element.channel {
                     self.entity(Kind::Channel, channel);
                 }
                 for (kind, part) in &element.parts {
-                    match part.clone().into_array_iter() {
-                        Some(objects) => objects.flatten().for_each(|object| self.entity(*kind, &object)),
-                        None => self.entity(*kind, part),
+                    match part.elements() {
+                        Some(objects) => objects.for_each(|object| self.entity(*kind, object)),
+                        None => self.entity(*kind, *part),
                     }
                 }
             }
@@ -167,8 +164,8 @@ impl Profile {
         }
     }
 
-    fn entity(&mut self, kind: Kind, object: &LazyValue<'_>) {
-        let Ok(object) = serde_json::from_str::<Object>(object.as_raw_str()) else { return };
+    fn entity(&mut self, kind: Kind, object: json::Value<'_>) {
+        let Ok(object) = serde_json::from_str::<Object>(object.raw()) else { return };
         self.custom_keys(kind, &object);
         if let Some(known) = self.known.get(&kind) {
             for key in &known.times {
@@ -285,8 +282,8 @@ fn count(counts: &mut Counts, name: &str) {
     *counts.entry(name.to_owned()).or_default() += 1;
 }
 
-fn keys_of(object: &LazyValue<'_>) -> Vec<String> {
-    let entries = object.clone().into_object_iter().into_iter().flatten().flatten();
+fn keys_of(object: json::Value<'_>) -> Vec<String> {
+    let entries = object.entries().into_iter().flatten();
     entries.map(|(key, _)| key.into_owned()).take(16).collect()
 }
 

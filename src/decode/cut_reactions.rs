@@ -2,13 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 
-use sonic_rs::LazyValue;
+use crate::json::Value;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::context::Surroundings;
 use super::object::text_of;
 use super::plan::ObjectPlan;
-use super::scan::{Scan, elements, lookup};
+use super::scan::Scan;
 use super::value;
 
 /// Reactions that a message embeds at most; at this many, there may be more.
@@ -42,15 +42,15 @@ impl CutReactions {
         rows: usize,
     ) {
         let present = |key: &str| messages.keys.find(key).and_then(|slot| scan.present(slot));
-        let embedded = || present("latest_reactions").and_then(elements).unwrap_or_default();
+        let embedded = || present("latest_reactions").and_then(Value::elements).into_iter().flatten();
         let total = match (present("reaction_counts"), present("reaction_groups")) {
             (Some(counts), _) => sum(counts, |count| value::integer(count, false)),
-            (None, Some(groups)) => sum(groups, |group| value::integer(&lookup(group, "count")?, false)),
+            (None, Some(groups)) => sum(groups, |group| value::integer(group.get("count")?, false)),
             (None, None) => None,
         };
         let is_open = match total {
             Some(total) => total > rows as u64 || rows >= EMBEDDED_REACTIONS && total < rows as u64,
-            None => rows >= EMBEDDED_REACTIONS || embedded().len() >= EMBEDDED_REACTIONS,
+            None => rows >= EMBEDDED_REACTIONS || embedded().count() >= EMBEDDED_REACTIONS,
         };
         if !is_open {
             return;
@@ -60,14 +60,14 @@ impl CutReactions {
         let waiting = self.waiting.entry(message).or_insert_with(|| Waiting { total, came: HashSet::new() });
         waiting.total = waiting.total.zip(total).map(|(one, other)| one.max(other));
         for reaction in embedded() {
-            self.reaction(message, reactions, &reaction);
+            self.reaction(message, reactions, reaction);
         }
     }
 
     /// A reaction that became a row.
-    pub(super) fn reaction(&mut self, message: u64, reactions: &ObjectPlan, reaction: &LazyValue<'_>) {
+    pub(super) fn reaction(&mut self, message: u64, reactions: &ObjectPlan, reaction: Value<'_>) {
         let Some(waiting) = self.waiting.get_mut(&message) else { return };
-        let Some(scan) = Scan::of(&reactions.keys, reaction.clone()) else { return };
+        let Some(scan) = Scan::of(&reactions.keys, reaction) else { return };
         let around = Surroundings::default();
         let text = |name: &str| {
             let column = reactions.columns.iter().find(|column| column.name == name)?;
@@ -88,13 +88,10 @@ impl CutReactions {
 }
 
 /// What the entries of an object count together; none if one of them does not say.
-fn sum<'a>(object: &LazyValue<'a>, count: impl Fn(&LazyValue<'a>) -> Option<i64>) -> Option<u64> {
+fn sum<'a>(object: Value<'a>, count: impl Fn(Value<'a>) -> Option<i64>) -> Option<u64> {
     let mut total = 0u64;
-    for entry in object.clone().into_object_iter()? {
-        let (_, value) = entry.ok()?;
-        if !value::is_null(&value) {
-            total = total.checked_add(u64::try_from(count(&value)?).ok()?)?;
-        }
+    for (_, value) in object.entries()?.filter(|(_, value)| !value.is_null()) {
+        total = total.checked_add(u64::try_from(count(value)?).ok()?)?;
     }
     Some(total)
 }

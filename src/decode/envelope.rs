@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use sonic_rs::{JsonValueTrait, LazyValue};
+use crate::json::Value;
 
 /// The kinds of entity that exports are known to hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,11 +60,11 @@ impl Kind {
 #[derive(Debug)]
 pub enum Shape<'a> {
     /// One entity.
-    Entity(Kind, LazyValue<'a>),
+    Entity(Kind, Value<'a>),
     /// Entities that belong together, and what stands beside them.
     Element(Element<'a>),
     /// Several shapes in one line.
-    Many(Vec<LazyValue<'a>>),
+    Many(Vec<Value<'a>>),
     /// Nothing known; with the kind it says it is.
     Unknown(Option<Cow<'a, str>>),
 }
@@ -73,34 +73,30 @@ pub enum Shape<'a> {
 #[derive(Debug, Default)]
 pub struct Element<'a> {
     /// The channel.
-    pub channel: Option<LazyValue<'a>>,
+    pub channel: Option<Value<'a>>,
     /// Its entities: arrays of them, or single ones.
-    pub parts: Vec<(Kind, LazyValue<'a>)>,
+    pub parts: Vec<(Kind, Value<'a>)>,
     /// What else stands in the element.
-    pub rest: Vec<(Cow<'a, str>, LazyValue<'a>)>,
+    pub rest: Vec<(Cow<'a, str>, Value<'a>)>,
 }
 
-type Entries<'a> = Vec<(Cow<'a, str>, LazyValue<'a>)>;
+type Entries<'a> = Vec<(Cow<'a, str>, Value<'a>)>;
 
 /// Envelopes in envelopes that are opened. Each is a look at all that is in it, so their number must not be a file's to choose.
 pub const MAX_ENVELOPES: u8 = 4;
 
 /// Tells what a line is.
-pub fn classify(line: LazyValue<'_>) -> Shape<'_> {
+pub fn classify(line: Value<'_>) -> Shape<'_> {
     let mut line = line;
     for _ in 0..=MAX_ENVELOPES {
-        if is(&line, '[') {
-            return match line.into_array_iter().map(Iterator::collect::<Result<Vec<_>, _>>) {
-                Some(Ok(values)) => Shape::Many(values),
-                _ => Shape::Unknown(None),
-            };
+        if line.is_array() {
+            return line.elements().map_or(Shape::Unknown(None), |values| Shape::Many(values.collect()));
         }
-        let Some(entries) = line.clone().into_object_iter() else { return Shape::Unknown(None) };
+        let Some(entries) = line.entries() else { return Shape::Unknown(None) };
         let mut signs = Signs::default();
         let mut keys = Entries::with_capacity(4);
-        for entry in entries {
-            let Ok((key, value)) = entry else { return Shape::Unknown(None) };
-            signs.see(&key, &value);
+        for (key, value) in entries {
+            signs.see(&key, value);
             // An envelope has few keys; a bare entity needs none of them kept.
             if keys.len() < 16 {
                 keys.push((key, value));
@@ -111,7 +107,7 @@ pub fn classify(line: LazyValue<'_>) -> Shape<'_> {
         }
         match keys.pop() {
             // An envelope without a kind: what is in it says more.
-            Some((key, value)) if is_payload(&key) && is_container(&value) => line = value,
+            Some((key, value)) if is_payload(&key) && is_container(value) => line = value,
             Some((key, value)) => return single(key, value),
             None => return Shape::Unknown(None),
         }
@@ -120,22 +116,22 @@ pub fn classify(line: LazyValue<'_>) -> Shape<'_> {
 }
 
 /// `{"<kind>": {...}}`
-fn single<'a>(key: Cow<'a, str>, value: LazyValue<'a>) -> Shape<'a> {
+fn single<'a>(key: Cow<'a, str>, value: Value<'a>) -> Shape<'a> {
     match Kind::from_name(&key) {
-        Some(kind) if is(&value, '{') => Shape::Entity(kind, value),
-        Some(kind) if is(&value, '[') => Shape::Element(Element { parts: vec![(kind, value)], ..Element::default() }),
+        Some(kind) if value.is_object() => Shape::Entity(kind, value),
+        Some(kind) if value.is_array() => Shape::Element(Element { parts: vec![(kind, value)], ..Element::default() }),
         _ => Shape::Unknown(Some(key)),
     }
 }
 
 /// An object of several keys, or of none.
-fn told<'a>(line: LazyValue<'a>, signs: &Signs, keys: Entries<'a>) -> Shape<'a> {
+fn told<'a>(line: Value<'a>, signs: &Signs, keys: Entries<'a>) -> Shape<'a> {
     let bare = signs.bare();
     let all = |keys: Entries<'a>| -> Entries<'a> {
         if keys.len() == signs.count {
             return keys;
         }
-        line.clone().into_object_iter().into_iter().flatten().filter_map(Result::ok).collect()
+        line.entries().into_iter().flatten().collect()
     };
     // With an id or an address of its own it is an entity that has a custom key of that name.
     let may_be_tagged = signs.has(Signs::TYPE) && !(bare.is_some() && signs.has(Signs::ID | Signs::CHANNEL_REF));
@@ -159,28 +155,24 @@ fn told<'a>(line: LazyValue<'a>, signs: &Signs, keys: Entries<'a>) -> Shape<'a> 
 
 /// `{"type","data"}` and `{"type","item"}`, or with the kind once more as the key: gives the keys back if it is neither.
 fn tagged<'a>(signs: &Signs, bare: Option<Kind>, mut keys: Entries<'a>) -> Result<Shape<'a>, Entries<'a>> {
-    let tag_at = keys.iter().rposition(|(key, value)| key == "type" && is(value, '"'));
-    let Some(tag) = tag_at.and_then(|at| keys[at].1.as_str().map(str::to_owned)) else { return Err(keys) };
+    let tag_at = keys.iter().rposition(|(key, value)| key == "type" && value.is_text());
+    let Some(tag) = tag_at.and_then(|at| keys[at].1.text()) else { return Err(keys) };
     let unknown = |keys| {
-        if bare.is_none() && signs.has(Signs::PAYLOAD) {
-            Ok(Shape::Unknown(Some(Cow::Owned(tag.clone()))))
-        } else {
-            Err(keys)
-        }
+        if bare.is_none() && signs.has(Signs::PAYLOAD) { Ok(Shape::Unknown(Some(tag.clone()))) } else { Err(keys) }
     };
     let Some(kind) = Kind::from_name(&tag) else { return unknown(keys) };
-    let named = |name: &str| keys.iter().rposition(|(key, value)| key == name && is_container(value));
+    let named = |name: &str| keys.iter().rposition(|(key, value)| key == name && is_container(*value));
     let payload_at = named("data")
         .or_else(|| named("item"))
-        .or_else(|| keys.iter().rposition(|(key, value)| Kind::from_name(key) == Some(kind) && is_container(value)));
+        .or_else(|| keys.iter().rposition(|(key, value)| Kind::from_name(key) == Some(kind) && is_container(*value)));
     let (Some(tag_at), Some(payload_at)) = (tag_at, payload_at) else { return unknown(keys) };
-    let payload = keys[payload_at].1.clone();
+    let payload = keys[payload_at].1;
     let mut place = 0;
     keys.retain(|(_, value)| {
         place += 1;
-        place - 1 != tag_at && place - 1 != payload_at && value.as_raw_str() != "null"
+        place - 1 != tag_at && place - 1 != payload_at && !value.is_null()
     });
-    Ok(if keys.is_empty() && is(&payload, '{') {
+    Ok(if keys.is_empty() && payload.is_object() {
         Shape::Entity(kind, payload)
     } else {
         Shape::Element(Element { channel: None, parts: vec![(kind, payload)], rest: keys })
@@ -191,21 +183,17 @@ fn element<'a>(keys: Entries<'a>) -> Shape<'a> {
     let mut element = Element::default();
     for (key, value) in keys {
         match Kind::from_name(&key) {
-            Some(Kind::Channel) if is(&value, '{') && element.channel.is_none() => element.channel = Some(value),
-            Some(kind) if is_container(&value) => element.parts.push((kind, value)),
-            _ if value.as_raw_str() == "null" => {}
+            Some(Kind::Channel) if value.is_object() && element.channel.is_none() => element.channel = Some(value),
+            Some(kind) if is_container(value) => element.parts.push((kind, value)),
+            _ if value.is_null() => {}
             _ => element.rest.push((key, value)),
         }
     }
     Shape::Element(element)
 }
 
-fn is(value: &LazyValue<'_>, first: char) -> bool {
-    value.as_raw_str().starts_with(first)
-}
-
-fn is_container(value: &LazyValue<'_>) -> bool {
-    value.as_raw_str().starts_with(['{', '['])
+fn is_container(value: Value<'_>) -> bool {
+    value.is_object() || value.is_array()
 }
 
 fn is_payload(key: &str) -> bool {
@@ -238,15 +226,15 @@ impl Signs {
     const CALL: u32 = 1 << 15;
     const DEVICE: u32 = 1 << 16;
 
-    fn see(&mut self, key: &str, value: &LazyValue<'_>) {
-        let is_list = || value.as_raw_str().starts_with(['[', 'n']);
+    fn see(&mut self, key: &str, value: Value<'_>) {
+        let is_list = || value.is_array() || value.is_null();
         self.count += 1;
         self.seen |= match key {
             "id" => Self::ID,
             "type" => Self::TYPE,
             "data" | "item" => Self::PAYLOAD,
-            "channel" if is(value, '{') => Self::CHANNEL_OBJECT,
-            "messages" if is(value, '[') => Self::LIST | Self::MESSAGES,
+            "channel" if value.is_object() => Self::CHANNEL_OBJECT,
+            "messages" if value.is_array() => Self::LIST | Self::MESSAGES,
             "messages" | "members" | "reads" | "read" | "reactions" | "users" | "polls" if is_list() => Self::LIST,
             "cid" | "channel_id" => Self::CHANNEL_REF,
             "message_id" => Self::MESSAGE_ID,
@@ -310,10 +298,11 @@ impl Signs {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::json::Index;
 
     fn shape(line: &str) -> String {
-        match classify(sonic_rs::from_str(line).unwrap()) {
-            Shape::Entity(kind, value) => format!("{kind:?} {}", value.as_raw_str()),
+        match classify(Index::default().parse(line).unwrap()) {
+            Shape::Entity(kind, value) => format!("{kind:?} {}", value.raw()),
             Shape::Element(element) => format!(
                 "element channel={} {:?} rest={:?}",
                 element.channel.is_some(),

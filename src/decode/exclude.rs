@@ -7,14 +7,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::json::{Index, Value};
 use arrow::array::{Array, ArrayRef, AsArray, ListArray, RecordBatch, StringArray, StructArray};
 use arrow::error::ArrowError;
-use sonic_rs::LazyValue;
 
 use super::envelope::{Kind, Shape, classify};
 use super::object::push_entry;
 use super::path;
-use super::value;
+
 use crate::schema::{self, Column, Context, DATASETS, Schema, Source};
 
 /// What is left out, by dataset.
@@ -80,10 +80,10 @@ impl Exclusions {
     }
 
     /// The line without what is left out.
-    pub(super) fn line(&self, line: &LazyValue<'_>) -> String {
-        let mut text = String::with_capacity(line.as_raw_str().len());
-        let at = match classify(line.clone()) {
-            Shape::Entity(kind, entity) if entity.as_raw_str().len() == line.as_raw_str().len() => self.entity(kind),
+    pub(super) fn line(&self, line: Value<'_>) -> String {
+        let mut text = String::with_capacity(line.raw().len());
+        let at = match classify(line) {
+            Shape::Entity(kind, entity) if entity.raw().len() == line.raw().len() => self.entity(kind),
             _ => At::Outside { depth: 0 },
         };
         self.write(line, &at, &mut text);
@@ -95,36 +95,35 @@ impl Exclusions {
         At::Inside { nodes: vec![&dataset.root], all_but: dataset.all_but.as_ref() }
     }
 
-    fn write(&self, value: &LazyValue<'_>, at: &At<'_>, text: &mut String) {
-        if let Some(entries) = value.clone().into_object_iter() {
-            let entries: Vec<_> = entries.filter_map(Result::ok).collect();
+    fn write(&self, value: Value<'_>, at: &At<'_>, text: &mut String) {
+        if let Some(entries) = value.entries() {
+            let entries: Vec<_> = entries.collect();
             let tagged = tagged_kind(&entries);
             let mut object = String::new();
             for (key, value) in &entries {
-                let Some(inner) = self.inside(key, value, at, tagged) else { continue };
+                let Some(inner) = self.inside(key, is_container(*value), at, tagged) else { continue };
                 let mut kept = String::new();
-                self.write(value, &inner, &mut kept);
+                self.write(*value, &inner, &mut kept);
                 push_entry(&mut object, key, &kept);
             }
             text.push_str(if object.is_empty() { "{" } else { &object });
             text.push('}');
-        } else if let Some(elements) = value.clone().into_array_iter() {
+        } else if let Some(elements) = value.elements() {
             text.push('[');
-            for (number, element) in elements.filter_map(Result::ok).enumerate() {
+            for (number, element) in elements.enumerate() {
                 if number > 0 {
                     text.push(',');
                 }
-                self.write(&element, at, text);
+                self.write(element, at, text);
             }
             text.push(']');
         } else {
-            text.push_str(value.as_raw_str());
+            text.push_str(value.raw());
         }
     }
 
     /// Where the value of a key stands; none if it is left out.
-    fn inside<'e>(&'e self, key: &str, value: &LazyValue<'_>, at: &At<'e>, tagged: Option<Kind>) -> Option<At<'e>> {
-        let holds_objects = value::is_object(value) || value::is_array(value);
+    fn inside<'e>(&'e self, key: &str, holds_objects: bool, at: &At<'e>, tagged: Option<Kind>) -> Option<At<'e>> {
         match at {
             At::Inside { nodes, all_but } => {
                 if all_but.is_some_and(|known| !known.contains(key)) || is_left_out(nodes, key) {
@@ -191,7 +190,7 @@ impl Exclusions {
             schema::Kind::Json => {
                 let source = column.sources.first();
                 let clean = |text: &str| match source {
-                    Some(Source::Context(Context::Raw)) => parsed(text).map(|line| self.line(&line)),
+                    Some(Source::Context(Context::Raw)) => parsed(text, |line| self.line(line)),
                     Some(Source::Misfits) => self.misfits(text, at),
                     Some(Source::Rest) => self.rewritten(text, at),
                     _ => self.rewritten(text, &inner()),
@@ -221,32 +220,37 @@ impl Exclusions {
     }
 
     fn descend<'e>(&'e self, path: &[String], at: &At<'e>) -> Option<At<'e>> {
-        let object = parsed("{}")?;
-        path.iter().try_fold(at.clone(), |at, key| self.inside(key, &object, &at, None))
+        path.iter().try_fold(at.clone(), |at, key| self.inside(key, true, &at, None))
     }
 
     fn rewritten(&self, text: &str, at: &At<'_>) -> Option<String> {
         let mut kept = String::new();
-        self.write(&parsed(text)?, at, &mut kept);
+        parsed(text, |value| self.write(value, at, &mut kept))?;
         (kept != "{}").then_some(kept)
     }
 
     /// `{"path": value}`
     fn misfits(&self, text: &str, at: &At<'_>) -> Option<String> {
         let mut kept = String::new();
-        for (path, value) in parsed(text)?.into_object_iter()?.filter_map(Result::ok) {
-            if let Some(inner) = self.descend(&path::keys(&path), at) {
-                let mut inside = String::new();
-                self.write(&value, &inner, &mut inside);
-                push_entry(&mut kept, &path, &inside);
+        parsed(text, |misfits| {
+            for (path, value) in misfits.entries().into_iter().flatten() {
+                if let Some(inner) = self.descend(&path::keys(&path), at) {
+                    let mut inside = String::new();
+                    self.write(value, &inner, &mut inside);
+                    push_entry(&mut kept, &path, &inside);
+                }
             }
-        }
+        })?;
         (!kept.is_empty()).then(|| kept + "}")
     }
 }
 
-fn parsed(text: &str) -> Option<LazyValue<'_>> {
-    sonic_rs::from_str(text).ok()
+fn parsed<T>(text: &str, look: impl FnOnce(Value<'_>) -> T) -> Option<T> {
+    Index::default().parse(text).ok().map(look)
+}
+
+fn is_container(value: Value<'_>) -> bool {
+    value.is_object() || value.is_array()
 }
 
 fn is_left_out(nodes: &[&Node], key: &str) -> bool {
@@ -259,9 +263,9 @@ fn has_deep(node: &Node, key: &str) -> bool {
 }
 
 /// `{"type","data"}` and `{"type","item"}`
-fn tagged_kind(entries: &[(std::borrow::Cow<'_, str>, LazyValue<'_>)]) -> Option<Kind> {
+fn tagged_kind(entries: &[(std::borrow::Cow<'_, str>, Value<'_>)]) -> Option<Kind> {
     let (_, tag) = entries.iter().find(|(key, _)| key == "type")?;
-    Kind::from_name(&value::text(tag)?)
+    Kind::from_name(&tag.text()?)
 }
 
 /// What stands under a key, wherever it is.
@@ -290,6 +294,7 @@ fn embedded_kind(key: &str) -> Option<Kind> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use crate::columns::{Columns, Schemas};
+    use crate::json::Index;
 
     fn schemas(exclude: &[(&str, &[&str])]) -> Schemas {
         let excluded = exclude
@@ -299,7 +304,7 @@ mod tests {
     }
 
     fn kept(exclude: &[(&str, &[&str])], line: &str) -> String {
-        schemas(exclude).exclusions().line(&sonic_rs::from_str(line).unwrap())
+        schemas(exclude).exclusions().line(Index::default().parse(line).unwrap())
     }
 
     #[test]

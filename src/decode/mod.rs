@@ -23,7 +23,6 @@ mod spool;
 mod table;
 mod value;
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -31,7 +30,6 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use jiff::Timestamp;
-use sonic_rs::LazyValue;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use self::context::{Reject, Surroundings};
@@ -42,10 +40,9 @@ use self::exclude::Exclusions;
 use self::message_index::MessageIndex;
 use self::object::{Row, missing, text_of, time_of};
 pub use self::plan::MAX_KEYS;
-use self::plan::{Plan, SlotSet};
+use self::plan::{Plan, SlotSet, TablePlan};
 pub use self::route::{NO_CELL, NumberedCells, Route, Routes, day_of_cell, numbered};
-pub(crate) use self::scan::within_depth;
-use self::scan::{Scan, elements, lookup, whole_characters};
+use self::scan::{Scan, whole_characters};
 pub(crate) use self::set_aside::excerpt;
 pub use self::set_aside::{FirstSetAside, SetAside};
 use self::spool::Spool;
@@ -53,11 +50,9 @@ pub use self::table::{HIDDEN_COLUMNS, hidden_schema};
 use self::table::{Place, Table};
 use crate::array::Part;
 use crate::columns::Schemas;
+use crate::json::{Index, JsonError, Value};
 use crate::kinds::Kinds;
 use crate::ndjson::Line;
-
-/// Deeper lines are quarantined: custom data is 5 KB at most, so this is far beyond any real one.
-const MAX_DEPTH: usize = 256;
 
 /// Hashes of objects seen, beyond which the memory of them starts anew.
 const MAX_SEEN: usize = 1 << 16;
@@ -158,12 +153,18 @@ pub struct Decoder {
     element: (u64, Option<String>),
     /// A part under its key.
     keyed: Vec<u8>,
+    /// Where the values of the line at hand are.
+    index: Index,
     task: Arc<Task>,
     tables: Vec<Table>,
     row: Row,
     seen: HashSet<u128>,
     /// When each message of this task was created, and in which channel: reactions on lines of their own need it.
     messages: MessageIndex,
+    /// The channel of the last message.
+    channel: Channel,
+    /// Where rows go that belong to the export as a whole.
+    snapshot: Place,
     temp_dir: Option<PathBuf>,
     cids: Vec<String>,
     cid_numbers: HashMap<String, u32>,
@@ -173,6 +174,17 @@ pub struct Decoder {
     reaction_rows: usize,
     tally: Tally,
     ready: Vec<(usize, RecordBatch)>,
+}
+
+/// What the messages of a channel have in common.
+#[derive(Debug, Default)]
+struct Channel {
+    cid: String,
+    number: u32,
+    is_asked_for: bool,
+    is_superseded: bool,
+    /// Where the last one went.
+    place: Option<Place>,
 }
 
 /// Where an object stands in the file.
@@ -188,16 +200,20 @@ impl Decoder {
     /// A decoder for the lines of `task`, into rows of these schemas.
     pub fn new(schemas: &Schemas, task: Task) -> Self {
         let tables = schemas.iter().map(Table::new).collect();
+        let snapshot = Place { cell: NO_CELL, partition: task.routes.partition(NO_CELL, None).into() };
         Self {
             plan: Arc::new(Plan::new(schemas)),
             exclusions: Arc::clone(schemas.exclusions()),
             element: (0, None),
             keyed: Vec::new(),
+            index: Index::default(),
             task: Arc::new(task),
             tables,
             row: Row::default(),
             seen: HashSet::new(),
             messages: MessageIndex::default(),
+            channel: Channel::default(),
+            snapshot,
             temp_dir: None,
             cids: Vec::new(),
             cid_numbers: HashMap::new(),
@@ -253,29 +269,30 @@ impl Decoder {
                 return Ok(());
             }
         };
-        if !within_depth(text, MAX_DEPTH) {
-            self.reject_text(at, line, text, "too_deep", &format!("more than {MAX_DEPTH} levels"));
-            return Ok(());
-        }
         let Some(whole) = whole_characters(text) else {
             self.reject_text(at, line, text, "not_json", "an escape `\\u` without four digits");
             return Ok(());
         };
-        match sonic_rs::from_str::<LazyValue<'_>>(&whole) {
+        let mut index = std::mem::take(&mut self.index);
+        let taken = match index.parse(&whole) {
             Ok(value) if self.exclusions.is_empty() => self.shape(value, at),
             Ok(value) => {
-                let kept = self.exclusions.line(&value);
-                match sonic_rs::from_str::<LazyValue<'_>>(&kept) {
-                    Ok(value) => self.shape(value, at),
-                    Err(error) => Err(io::Error::other(error)),
-                }
+                let kept = self.exclusions.line(value);
+                let value = index.parse(&kept).map_err(io::Error::other);
+                value.and_then(|value| self.shape(value, at))
             }
             Err(error) => {
-                let detail = error.to_string();
-                self.reject_text(at, line, text, "not_json", detail.lines().next().unwrap_or_default());
+                let reason = match error {
+                    JsonError::Unexpected { .. } => "not_json",
+                    JsonError::TooDeep => "too_deep",
+                    JsonError::TooMany => "too_many_values",
+                };
+                self.reject_text(at, line, text, reason, &error.to_string());
                 Ok(())
             }
-        }
+        };
+        self.index = index;
+        taken
     }
 
     /// Batches that are full.
@@ -285,12 +302,13 @@ impl Decoder {
 
     /// The end of the file: what is left, and what the lines were.
     pub fn finish(mut self) -> io::Result<(Vec<(usize, RecordBatch)>, Tally)> {
+        let mut index = Index::default();
         loop {
             let is_last_chance = !self.messages.has_earlier();
             let mut waiting = std::mem::take(&mut self.waiting);
             waiting.drain(|number, offset, text| {
-                if let Ok(value) = sonic_rs::from_str::<LazyValue<'_>>(text) {
-                    self.reaction(&value, At { number, offset, opened: 0 }, is_last_chance)?;
+                if let Ok(value) = index.parse(text) {
+                    self.reaction(value, At { number, offset, opened: 0 }, is_last_chance)?;
                 }
                 Ok(())
             })?;
@@ -310,20 +328,19 @@ impl Decoder {
         Ok((self.ready, self.tally))
     }
 
-    fn entity(&mut self, kind: Kind, object: LazyValue<'_>, cid: Option<&str>, at: At) -> io::Result<()> {
+    fn entity(&mut self, kind: Kind, object: Value<'_>, cid: Option<&str>, at: At) -> io::Result<()> {
         *self.tally.lines.entry(kind.dataset()).or_default() += 1;
         match kind {
             Kind::Message => self.message(object, cid, at),
-            Kind::Reaction => self.reaction(&object, at, false),
+            Kind::Reaction => self.reaction(object, at, false),
             kind => self.snapshot(kind, object, cid, at),
         }
     }
 
-    fn message(&mut self, object: LazyValue<'_>, cid: Option<&str>, at: At) -> io::Result<()> {
-        let whole = object.clone();
-        let raw = whole.as_raw_str();
+    fn message(&mut self, object: Value<'_>, cid: Option<&str>, at: At) -> io::Result<()> {
+        let raw = object.raw();
         let plan = Arc::clone(&self.plan);
-        let columns = &plan.tables[MESSAGES].object;
+        let TablePlan { object: columns, well_known, .. } = &plan.tables[MESSAGES];
         let Some(scan) = Scan::of(&columns.keys, object) else {
             self.reject(at, "not_an_object", "a message should be one", raw, Some("messages"));
             return Ok(());
@@ -331,24 +348,25 @@ impl Decoder {
         let task = Arc::clone(&self.task);
         let around = Surroundings { cid, raw: task.keep_raw.then_some(raw), ..task.surroundings() };
         if let Some(lack) = missing(columns, &scan, &around) {
-            return self.incomplete(Kind::Message, whole.clone(), cid, at, &lack);
+            return self.incomplete(Kind::Message, object, cid, at, &lack);
         }
-        let column = |name: &str| columns.columns.iter().find(|column| column.name == name);
-        let text = |name: &str| column(name).and_then(|column| text_of(column, &scan, &around));
-        let time = |name: &str| column(name).and_then(|column| time_of(column, &scan));
-        let (Some(id), Some(cid), Some(created_at_us)) = (text("id"), text("cid"), time("created_at")) else {
+        let text = |column: Option<usize>| text_of(&columns.columns[column?], &scan, &around);
+        let time = |column: Option<usize>| time_of(&columns.columns[column?], &scan);
+        let (Some(id), Some(cid), Some(created_at_us)) =
+            (text(well_known.id), text(well_known.cid), time(well_known.created_at))
+        else {
             return Ok(());
         };
-        if task.channels.as_ref().is_some_and(|channels| !channels.contains(cid.as_ref())) {
+        if self.channel.cid != cid {
+            self.enter_channel(&cid);
+        }
+        if !self.channel.is_asked_for {
             self.reject(at, "channel_not_asked_for", &cid, raw, Some("messages"));
             return Ok(());
         }
-        if !self.tally.channels_returned.contains(cid.as_ref()) {
-            self.tally.channels_returned.insert(cid.clone().into_owned());
-        }
-        let cid_number = self.number_of(&cid);
-        self.messages.insert(message_key(&id), (created_at_us, cid_number), self.temp_dir.as_deref())?;
-        if task.superseded.contains(cid.as_ref()) {
+        let key = message_key(&id);
+        self.messages.insert(key, (created_at_us, self.channel.number), self.temp_dir.as_deref())?;
+        if self.channel.is_superseded {
             return Ok(());
         }
         let cell = match task.routes.route(created_at_us) {
@@ -359,7 +377,7 @@ impl Decoder {
             }
             Route::Outside => {
                 self.tally.out_of_window += 1;
-                let updated_inside = time("updated_at").is_some_and(|at_us| task.routes.is_near(at_us));
+                let updated_inside = time(well_known.updated_at).is_some_and(|at_us| task.routes.is_near(at_us));
                 self.tally.out_of_window_updated_inside += u64::from(updated_inside);
                 self.note(at, "out_of_window", None, raw.as_bytes());
                 let reject = Reject { created_at_us: Some(created_at_us), ..at.reject("out_of_window", raw) };
@@ -367,8 +385,11 @@ impl Decoder {
                 return Ok(());
             }
         };
-        self.tally.cells.insert(cell);
-        let place = Place { cell, partition: task.routes.partition(cell, Some(&cid)) };
+        if self.channel.place.as_ref().is_none_or(|place| place.cell != cell) {
+            self.tally.cells.insert(cell);
+            self.channel.place = Some(Place { cell, partition: task.routes.partition(cell, Some(&cid)).into() });
+        }
+        let Some(place) = self.channel.place.clone() else { return Ok(()) };
         let children = Surroundings {
             cid: Some(&cid),
             message_id: Some(&id),
@@ -378,20 +399,35 @@ impl Decoder {
         self.reaction_rows = 0;
         self.append(MESSAGES, &scan, &around, &children, &place, raw.len());
         let reactions = &plan.tables[REACTIONS].object;
-        self.cut_reactions.message(message_key(&id), columns, reactions, &scan, self.reaction_rows);
+        self.cut_reactions.message(key, columns, reactions, &scan, self.reaction_rows);
         Ok(())
     }
 
+    /// Messages of one channel follow each other: what they have in common is looked up once.
+    fn enter_channel(&mut self, cid: &str) {
+        let is_asked_for = self.task.channels.as_ref().is_none_or(|channels| channels.contains(cid));
+        if is_asked_for && !self.tally.channels_returned.contains(cid) {
+            self.tally.channels_returned.insert(cid.to_owned());
+        }
+        self.channel = Channel {
+            number: if is_asked_for { self.number_of(cid) } else { 0 },
+            is_asked_for,
+            is_superseded: self.task.superseded.contains(cid),
+            place: None,
+            cid: cid.to_owned(),
+        };
+    }
+
     /// A reaction on a line of its own. Until its message is known, it waits; at the end of the file it waits no more.
-    fn reaction(&mut self, object: &LazyValue<'_>, at: At, is_last_chance: bool) -> io::Result<()> {
-        let raw = object.as_raw_str();
-        let message_id = lookup(object, "message_id").and_then(|value| value::text(&value).map(Cow::into_owned));
-        let Some(message_id) = message_id else {
-            let lack = match lookup(object, "message_id").filter(|value| !value::is_null(value)) {
-                Some(value) => ("wrong_type", format!("`message_id` is {}", value::raw(&value))),
+    fn reaction(&mut self, object: Value<'_>, at: At, is_last_chance: bool) -> io::Result<()> {
+        let raw = object.raw();
+        let message_id = object.get("message_id");
+        let Some(message_id) = message_id.and_then(Value::text) else {
+            let lack = match message_id.filter(|value| !value.is_null()) {
+                Some(value) => ("wrong_type", format!("`message_id` is {}", value.raw())),
                 None => ("missing_field", "no `message_id`".to_owned()),
             };
-            return self.incomplete(Kind::Reaction, object.clone(), None, at, &lack);
+            return self.incomplete(Kind::Reaction, object, None, at, &lack);
         };
         let Some((created_at_us, cid)) = self.messages.get(message_key(&message_id)) else {
             if is_last_chance {
@@ -406,14 +442,14 @@ impl Decoder {
             return Ok(());
         }
         let Route::Cell(cell) = task.routes.route(created_at_us) else { return Ok(()) };
-        let place = Place { cell, partition: task.routes.partition(cell, Some(&cid)) };
+        let place = Place { cell, partition: task.routes.partition(cell, Some(&cid)).into() };
         let around = Surroundings {
             cid: Some(&cid),
             message_id: Some(&message_id),
             message_created_at_us: Some(created_at_us),
             ..task.surroundings()
         };
-        match self.row(REACTIONS, object.clone(), &around, &place) {
+        match self.row(REACTIONS, object, &around, &place) {
             Ok(()) => {
                 let plan = &self.plan.tables[REACTIONS].object;
                 self.cut_reactions.reaction(message_key(&message_id), plan, object);
@@ -423,29 +459,28 @@ impl Decoder {
         Ok(())
     }
 
-    fn snapshot(&mut self, kind: Kind, object: LazyValue<'_>, cid: Option<&str>, at: At) -> io::Result<()> {
-        let whole = object.clone();
-        let raw = whole.as_raw_str();
+    fn snapshot(&mut self, kind: Kind, object: Value<'_>, cid: Option<&str>, at: At) -> io::Result<()> {
+        let raw = object.raw();
         let table = dataset_index(kind);
         let task = Arc::clone(&self.task);
         let around = Surroundings { cid, ..task.surroundings() };
-        if let Some(cid) = self.foreign_channel(kind, &object, cid) {
+        if let Some(cid) = self.foreign_channel(kind, object, cid) {
             self.reject(at, "channel_not_asked_for", &cid, raw, Some(kind.dataset()));
             return Ok(());
         }
-        let place = Place { cell: NO_CELL, partition: task.routes.partition(NO_CELL, None) };
+        let place = self.snapshot.clone();
         match self.row(table, object, &around, &place) {
             Ok(()) => Ok(()),
-            Err(lack) => self.incomplete(kind, whole.clone(), around.cid, at, &lack),
+            Err(lack) => self.incomplete(kind, object, around.cid, at, &lack),
         }
     }
 
     /// The channel of a line, if it was not asked for.
-    fn foreign_channel(&mut self, kind: Kind, object: &LazyValue<'_>, cid: Option<&str>) -> Option<String> {
+    fn foreign_channel(&mut self, kind: Kind, object: Value<'_>, cid: Option<&str>) -> Option<String> {
         let cid = match kind {
             Kind::Channel => self.cid_of_channel(object)?,
             Kind::Member | Kind::Read => {
-                let text = |key: &str| lookup(object, key).and_then(|value| value::text(&value).map(Cow::into_owned));
+                let text = |key: &str| object.get(key).and_then(Value::text);
                 address(text).or_else(|| cid.map(str::to_owned))?
             }
             _ => return None,
@@ -461,12 +496,11 @@ impl Decoder {
     fn row(
         &mut self,
         table: usize,
-        object: LazyValue<'_>,
+        object: Value<'_>,
         around: &Surroundings<'_>,
         place: &Place,
     ) -> Result<(), (&'static str, String)> {
-        let raw = object.clone();
-        let raw = raw.as_raw_str();
+        let raw = object.raw();
         let plan = Arc::clone(&self.plan);
         if plan.tables[table].context_free {
             // The same user stands in every message it wrote.
@@ -477,7 +511,7 @@ impl Decoder {
                 return Ok(());
             }
         }
-        let columns = &plan.tables[table].object;
+        let TablePlan { object: columns, well_known, .. } = &plan.tables[table];
         let Some(scan) = Scan::of(&columns.keys, object) else {
             return Err(("not_an_object", format!("one of {} should be one", crate::schema::DATASETS[table])));
         };
@@ -485,11 +519,7 @@ impl Decoder {
         if let Some(lack) = missing(columns, &scan, &around) {
             return Err(lack);
         }
-        let cid = columns
-            .columns
-            .iter()
-            .find(|column| column.name == "cid")
-            .and_then(|column| text_of(column, &scan, &around));
+        let cid = well_known.cid.and_then(|column| text_of(&columns.columns[column], &scan, &around));
         let children = Surroundings { cid: cid.as_deref(), raw: None, ..around };
         self.append(table, &scan, &around, &children, place, raw.len());
         Ok(())
@@ -529,27 +559,29 @@ impl Decoder {
         place: &Place,
     ) -> SlotSet {
         let mut consumed = 0;
+        let snapshot = self.snapshot.clone();
         for emit in &plan.tables[table].emits {
             let Some(value) = scan.present(emit.slot) else { continue };
-            let place = match emit.table {
-                REACTIONS => place.clone(),
-                _ => Place { cell: NO_CELL, partition: self.task.routes.partition(NO_CELL, None) },
-            };
-            let objects = if emit.each { elements(value).unwrap_or_default() } else { vec![value.clone()] };
+            let place = if emit.table == REACTIONS { place } else { &snapshot };
             let mut complete = true;
-            for object in objects {
+            let mut emit_row = |object: Value<'_>| {
                 let inner = match &emit.key {
-                    Some(key) => lookup(&object, key),
+                    Some(key) => object.get(key),
                     None => Some(object),
                 };
                 let is_row = inner
-                    .filter(value::is_object)
-                    .is_some_and(|inner| self.row(emit.table, inner, children, &place).is_ok());
+                    .filter(|inner| inner.is_object())
+                    .is_some_and(|inner| self.row(emit.table, inner, children, place).is_ok());
                 self.reaction_rows += usize::from(is_row && emit.table == REACTIONS);
                 complete &= is_row;
+            };
+            if emit.each {
+                value.elements().into_iter().flatten().for_each(&mut emit_row);
+            } else {
+                emit_row(value);
             }
             // An id in the place of an object, or a part of one that is kept whole elsewhere, is a column's business.
-            let is_list = value::is_array(value);
+            let is_list = value.is_array();
             if emit.key.is_none() && complete && emit.each == is_list {
                 consumed |= 1 << emit.slot;
             }

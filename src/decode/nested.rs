@@ -5,24 +5,24 @@
 
 use std::borrow::Cow;
 
-use sonic_rs::LazyValue;
+use crate::json::Value;
 
 use super::column::{ColumnBuilder, offset};
 use super::context::Surroundings;
 use super::object::{Row, fill};
 use super::plan::{ColumnPlan, ObjectPlan};
-use super::scan::{Scan, elements, lookup};
+use super::scan::Scan;
 use super::value;
 
 /// Appends an object as a struct; false if the value is none.
 pub(super) fn append_struct(
     column: &ColumnPlan,
     builder: &mut ColumnBuilder,
-    object: &LazyValue<'_>,
+    object: Value<'_>,
     row: &mut Row,
 ) -> bool {
     let (Some(nested), ColumnBuilder::Struct(builder)) = (&column.nested, builder) else { return false };
-    let Some(scan) = Scan::of(&nested.keys, object.clone()) else { return false };
+    let Some(scan) = Scan::of(&nested.keys, object) else { return false };
     let outside = row.enter(&column.name);
     fill_nested(nested, &mut builder.columns, &scan, None, row);
     row.leave(outside);
@@ -45,16 +45,17 @@ pub(super) fn append_each(
     column: &ColumnPlan,
     builder: &mut ColumnBuilder,
     Each { name, key, is_held }: Each<'_>,
-    array: &LazyValue<'_>,
+    array: Value<'_>,
     row: &mut Row,
 ) -> bool {
-    let Some(elements) = elements(array) else { return false };
+    let Some(elements) = array.elements() else { return false };
+    let is_empty = elements.clone().next().is_none();
     match builder {
         ColumnBuilder::TextList(builder) => {
-            if !elements.is_empty() && elements.iter().all(|element| element_text(element, key).is_none()) {
+            if !is_empty && elements.clone().all(|element| element_text(element, key).is_none()) {
                 return false;
             }
-            for (index, element) in elements.iter().enumerate() {
+            for (index, element) in elements.enumerate() {
                 match element_text(element, key) {
                     Some(text) => {
                         builder.values().append_value(text);
@@ -67,14 +68,14 @@ pub(super) fn append_each(
         }
         ColumnBuilder::StructList { offsets, elements: builder, validity } => {
             let Some(nested) = &column.nested else { return false };
-            if !elements.is_empty() && !elements.iter().any(value::is_object) {
+            if !is_empty && !elements.clone().any(Value::is_object) {
                 return false;
             }
-            for (index, element) in elements.iter().enumerate() {
+            for (index, element) in elements.enumerate() {
                 // What is no object keeps its place, so that those behind it keep theirs.
-                let scan = Scan::of(&nested.keys, element.clone()).unwrap_or_else(|| {
+                let scan = Scan::of(&nested.keys, element).unwrap_or_else(|| {
                     row.misfit_element(name, index, element);
-                    Scan::nothing(&nested.keys)
+                    Scan::default()
                 });
                 let outside = row.enter_element(name, index);
                 fill_nested(nested, &mut builder.columns, &scan, None, row);
@@ -90,10 +91,10 @@ pub(super) fn append_each(
 }
 
 /// What a list of texts takes of an element. An id that is `""` is none.
-pub(super) fn element_text<'a>(element: &LazyValue<'a>, key: Option<&str>) -> Option<Cow<'a, str>> {
+pub(super) fn element_text<'a>(element: Value<'a>, key: Option<&str>) -> Option<Cow<'a, str>> {
     match key {
-        None => value::text(element),
-        Some(key) => value::text(&lookup(element, key)?).filter(|text| !text.is_empty()),
+        None => element.text(),
+        Some(key) => element.get(key)?.text().filter(|text| !text.is_empty()),
     }
 }
 
@@ -102,7 +103,7 @@ pub(super) fn append_entries(
     column: &ColumnPlan,
     builder: &mut ColumnBuilder,
     name: &str,
-    object: &LazyValue<'_>,
+    object: Value<'_>,
     row: &mut Row,
 ) -> bool {
     let (Some(nested), ColumnBuilder::StructList { offsets, elements: builder, validity }) = (&column.nested, builder)
@@ -110,14 +111,14 @@ pub(super) fn append_entries(
         return false;
     };
     let Some((entries, duplicate_keys)) = entries(object) else { return false };
-    if !entries.is_empty() && !entries.iter().any(|(_, value)| value::is_object(value)) {
+    if !entries.is_empty() && !entries.iter().any(|(_, value)| value.is_object()) {
         return false;
     }
     row.duplicate_keys += duplicate_keys;
     let outside = row.enter(name);
     for (key, value) in entries {
-        let Some(scan) = Scan::of(&nested.keys, value.clone()) else {
-            row.misfit(&key, &value);
+        let Some(scan) = Scan::of(&nested.keys, value) else {
+            row.misfit(&key, value);
             continue;
         };
         let here = row.enter(&key);
@@ -135,19 +136,19 @@ pub(super) fn append_entries(
 pub(super) fn append_counts(
     column: &ColumnPlan,
     builder: &mut ColumnBuilder,
-    object: &LazyValue<'_>,
+    object: Value<'_>,
     row: &mut Row,
 ) -> bool {
     let ColumnBuilder::CountMap(builder) = builder else { return false };
     let Some((entries, duplicate_keys)) = entries(object) else { return false };
-    if !entries.is_empty() && !entries.iter().any(|(_, value)| value::integer(value, false).is_some()) {
+    if !entries.is_empty() && !entries.iter().any(|(_, value)| value::integer(*value, false).is_some()) {
         return false;
     }
     row.duplicate_keys += duplicate_keys;
     let outside = row.enter(&column.name);
     for (key, value) in entries {
-        let Some(count) = value::integer(&value, false) else {
-            row.misfit(&key, &value);
+        let Some(count) = value::integer(value, false) else {
+            row.misfit(&key, value);
             continue;
         };
         builder.keys().append_value(key);
@@ -158,18 +159,18 @@ pub(super) fn append_counts(
     true
 }
 
-type Entry<'a> = (Cow<'a, str>, LazyValue<'a>);
+type Entry<'a> = (Cow<'a, str>, Value<'a>);
 
 /// The entries of an object that are not null, in the order of their keys, and how many came again later.
-fn entries<'a>(object: &LazyValue<'a>) -> Option<(Vec<Entry<'a>>, u64)> {
-    let mut entries: Vec<_> = object.clone().into_object_iter()?.collect::<Result<_, _>>().ok()?;
+fn entries<'a>(object: Value<'a>) -> Option<(Vec<Entry<'a>>, u64)> {
+    let mut entries: Vec<_> = object.entries()?.collect();
     let before = entries.len();
     // Stable and reversed, so that of equal keys the last one comes first and stays.
     entries.reverse();
     entries.sort_by(|(a, _), (b, _)| a.cmp(b));
     entries.dedup_by(|later, first| later.0 == first.0);
     let duplicate_keys = (before - entries.len()) as u64;
-    entries.retain(|(_, value)| !value::is_null(value));
+    entries.retain(|(_, value)| !value.is_null());
     Some((entries, duplicate_keys))
 }
 

@@ -5,15 +5,14 @@
 
 use std::borrow::Cow;
 
-use sonic_rs::LazyValue;
-
 use super::column::ColumnBuilder;
 use super::context::{Given, Surroundings};
 use super::nested::{Each, append_counts, append_each, append_entries, append_struct, element_text};
 use super::path;
 use super::plan::{ColumnPlan, ObjectPlan, SlotSet, SourcePlan};
-use super::scan::{Scan, elements, lookup};
+use super::scan::Scan;
 use super::value::{self, Time};
+use crate::json::Value;
 use crate::schema::Kind;
 
 /// What builds up beside the columns while a row is filled. Reused from row to row.
@@ -33,25 +32,25 @@ impl Row {
         self.path.clear();
     }
 
-    pub(super) fn misfit(&mut self, key: &str, value: &LazyValue<'_>) {
+    pub(super) fn misfit(&mut self, key: &str, value: Value<'_>) {
         let outside = self.enter(key);
-        self.misfits.push((self.path.clone(), value::raw(value).to_owned()));
+        self.misfits.push((self.path.clone(), value.raw().to_owned()));
         self.leave(outside);
     }
 
     /// A value further down.
-    fn misfit_inside(&mut self, key: &str, rest: &[String], value: &LazyValue<'_>) {
+    fn misfit_inside(&mut self, key: &str, rest: &[String], value: Value<'_>) {
         let outside = self.enter(key);
         for key in rest {
             self.enter(key);
         }
-        self.misfits.push((self.path.clone(), value::raw(value).to_owned()));
+        self.misfits.push((self.path.clone(), value.raw().to_owned()));
         self.leave(outside);
     }
 
-    pub(super) fn misfit_element(&mut self, key: &str, index: usize, value: &LazyValue<'_>) {
+    pub(super) fn misfit_element(&mut self, key: &str, index: usize, value: Value<'_>) {
         let outside = self.enter_element(key, index);
-        self.misfits.push((self.path.clone(), value::raw(value).to_owned()));
+        self.misfits.push((self.path.clone(), value.raw().to_owned()));
         self.leave(outside);
     }
 
@@ -104,17 +103,17 @@ pub(super) fn time_of(column: &ColumnPlan, scan: &Scan<'_>) -> Option<i64> {
 /// The text that an object itself has for a source.
 fn text_in<'a>(source: &SourcePlan, scan: &Scan<'a>) -> Option<Cow<'a, str>> {
     match source {
-        SourcePlan::Path { slot, rest } => value::text(&walk(scan.present(*slot)?, rest)?),
+        SourcePlan::Path { slot, rest } => walk(scan.present(*slot)?, rest)?.text(),
         SourcePlan::Join(a, b) => {
-            let (a, b) = (value::text(scan.present(*a)?)?, value::text(scan.present(*b)?)?);
+            let (a, b) = (scan.present(*a)?.text()?, scan.present(*b)?.text()?);
             (!a.is_empty() && !b.is_empty()).then(|| Cow::Owned(format!("{a}:{b}")))
         }
         _ => None,
     }
 }
 
-fn walk<'a>(value: &LazyValue<'a>, rest: &[String]) -> Option<LazyValue<'a>> {
-    rest.iter().try_fold(value.clone(), |value, key| lookup(&value, key)).filter(|value| !value::is_null(value))
+fn walk<'a>(value: Value<'a>, rest: &[String]) -> Option<Value<'a>> {
+    rest.iter().try_fold(value, |value, key| value.get(key)).filter(|value| !value.is_null())
 }
 
 /// Why an object cannot be a row: the reason to count by, and the first required column without a value.
@@ -129,11 +128,11 @@ pub(super) fn missing(plan: &ObjectPlan, scan: &Scan<'_>, around: &Surroundings<
         }
         _ => text_of(column, scan, around).is_none(),
     })?;
-    let slots = column.sources.iter().fold(0, |slots, source| slots | source.slots());
-    let unfit = (0..plan.keys.len()).filter(|slot| slots & (1 << slot) != 0).find_map(|slot| scan.present(slot));
+    let looked_at = column.sources.iter().fold(0, |slots, source| slots | source.slots());
+    let unfit = slots(looked_at).find_map(|slot| scan.present(slot));
     Some(match unfit {
-        Some(value) if value::text(value).is_none_or(|text| !text.is_empty()) => {
-            let found: String = value::raw(value).chars().take(64).collect();
+        Some(value) if value.text().is_none_or(|text| !text.is_empty()) => {
+            let found: String = value.raw().chars().take(64).collect();
             ("wrong_type", format!("`{}` is {found}", column.name))
         }
         _ => ("missing_field", format!("no `{}`", column.name)),
@@ -214,7 +213,7 @@ struct Filler<'f, 'a> {
     emitted: SlotSet,
     consumed: SlotSet,
     /// Keys inside `custom` that a column holds, with their JSON text.
-    taken_custom: Vec<(&'f str, String)>,
+    taken_custom: Vec<(&'f str, &'a str)>,
 }
 
 impl<'f, 'a> Filler<'f, 'a> {
@@ -224,19 +223,14 @@ impl<'f, 'a> Filler<'f, 'a> {
             match source {
                 SourcePlan::Path { slot, rest } => {
                     let Some(value) = self.scan.present(*slot) else { continue };
-                    let value = if rest.is_empty() {
-                        Cow::Borrowed(value)
-                    } else {
-                        let Some(value) = walk(value, rest) else { continue };
-                        Cow::Owned(value)
-                    };
-                    match append_value(column, builder, &value, row) {
+                    let Some(value) = walk(value, rest) else { continue };
+                    match append_value(column, builder, value, row) {
                         Fit::Taken => {
-                            self.take(column, source, &value);
+                            self.take(column, source, value);
                             return true;
                         }
-                        Fit::Nothing => self.take(column, source, &value),
-                        Fit::Misfit if column.promoted => self.rescue(*slot, rest, &value, row),
+                        Fit::Nothing => self.take(column, source, value),
+                        Fit::Misfit if column.promoted => self.rescue(*slot, rest, value, row),
                         Fit::Misfit => {}
                     }
                 }
@@ -284,14 +278,14 @@ impl<'f, 'a> Filler<'f, 'a> {
         false
     }
 
-    fn take(&mut self, column: &'f ColumnPlan, source: &SourcePlan, value: &LazyValue<'_>) {
+    fn take(&mut self, column: &'f ColumnPlan, source: &SourcePlan, value: Value<'a>) {
         if let Some(custom) = self.plan.custom_slot {
             for source in &column.sources {
                 if let SourcePlan::Path { slot, rest } = source
                     && *slot == custom
                     && let [key] = rest.as_slice()
                 {
-                    self.taken_custom.push((key, value.as_raw_str().to_owned()));
+                    self.taken_custom.push((key, value.raw()));
                 }
             }
             self.consumed |= source.whole_slots() & !(1 << custom);
@@ -301,12 +295,12 @@ impl<'f, 'a> Filler<'f, 'a> {
     }
 
     /// A promoted value that does not fit. One that is a key of its own is rescued with all others that no column took.
-    fn rescue(&mut self, slot: usize, rest: &'f [String], value: &LazyValue<'_>, row: &mut Row) {
+    fn rescue(&mut self, slot: usize, rest: &'f [String], value: Value<'a>, row: &mut Row) {
         if rest.is_empty() {
             return;
         }
         if let ([key], true) = (rest, self.plan.custom_slot == Some(slot)) {
-            self.taken_custom.push((key, value.as_raw_str().to_owned()));
+            self.taken_custom.push((key, value.raw()));
         }
         row.misfit_inside(self.plan.keys.name(slot), rest, value);
     }
@@ -319,15 +313,15 @@ impl<'f, 'a> Filler<'f, 'a> {
         if let Some(slot) = self.plan.custom_slot
             && let Some(custom) = self.scan.present(slot)
         {
-            if let Some(entries) = custom.clone().into_object_iter() {
-                inner.extend(entries.filter_map(Result::ok));
+            if let Some(entries) = custom.entries() {
+                inner.extend(entries);
                 inner.reverse();
                 inner.sort_by(|a, b| a.0.cmp(&b.0));
                 let before = inner.len();
                 inner.dedup_by(|later, first| later.0 == first.0);
                 row.duplicate_keys += (before - inner.len()) as u64;
                 inner.retain(|(key, value)| {
-                    !self.taken_custom.iter().any(|(taken, raw)| taken == key && raw == value.as_raw_str())
+                    !self.taken_custom.iter().any(|(taken, raw)| taken == key && *raw == value.raw())
                 });
             } else {
                 row.misfit("custom", custom);
@@ -336,20 +330,20 @@ impl<'f, 'a> Filler<'f, 'a> {
         let mut inner = inner.into_iter().peekable();
         for (key, value) in self.beside_custom().iter() {
             while let Some((key, value)) = inner.next_if(|(inner, _)| inner < key) {
-                push_entry(&mut text, &key, value::raw(&value));
+                push_entry(&mut text, &key, value.raw());
             }
             // The same key inlined and under `custom`: once if they agree, else the nested one is the custom value.
             if let Some((inner_key, inner_value)) = inner.next_if(|(inner, _)| inner == key) {
-                if inner_value.as_raw_str() != value.as_raw_str() {
-                    row.misfit(key, value);
+                if inner_value.raw() != value.raw() {
+                    row.misfit(key, *value);
                 }
-                push_entry(&mut text, &inner_key, value::raw(&inner_value));
+                push_entry(&mut text, &inner_key, inner_value.raw());
             } else {
-                push_entry(&mut text, key, value::raw(value));
+                push_entry(&mut text, key, value.raw());
             }
         }
         for (key, value) in inner {
-            push_entry(&mut text, &key, value::raw(&value));
+            push_entry(&mut text, &key, value.raw());
         }
         let any = !text.is_empty();
         if any {
@@ -360,13 +354,12 @@ impl<'f, 'a> Filler<'f, 'a> {
     }
 
     /// The keys that the schema does not know, and those from inside of which something was promoted, in their order.
-    fn beside_custom(&self) -> Cow<'_, [(Cow<'a, str>, LazyValue<'a>)]> {
+    fn beside_custom(&self) -> Cow<'_, [(Cow<'a, str>, Value<'a>)]> {
         if self.plan.custom_slots == 0 {
             return Cow::Borrowed(&self.scan.unknown);
         }
-        let slots = (0..self.plan.keys.len()).filter(|slot| self.plan.custom_slots & (1 << slot) != 0);
-        let promoted = slots.filter_map(|slot| {
-            let value = self.scan.slots[slot].clone()?;
+        let promoted = slots(self.plan.custom_slots).filter_map(|slot| {
+            let value = self.scan.present(slot)?;
             Some((Cow::Owned(self.plan.keys.name(slot).to_owned()), value))
         });
         let mut all: Vec<_> = promoted.chain(self.scan.unknown.iter().cloned()).collect();
@@ -376,14 +369,9 @@ impl<'f, 'a> Filler<'f, 'a> {
 
     /// What no column took: into the misfits, unless a column holds the same by another way.
     fn leftovers(&mut self, rest_done: bool, row: &mut Row) {
-        for slot in 0..self.plan.keys.len() {
-            let is_custom = self.plan.custom_slot == Some(slot) || self.plan.custom_slots & (1 << slot) != 0;
-            if self.consumed & (1 << slot) != 0 || is_custom {
-                continue;
-            }
-            if let Some(value) = self.scan.present(slot)
-                && !self.is_repeated(slot)
-            {
+        let custom = self.plan.custom_slot.map_or(0, |slot| 1 << slot) | self.plan.custom_slots;
+        for slot in slots(self.scan.present & !self.consumed & !custom) {
+            if let Some(value) = self.scan.present(slot).filter(|_| !self.is_repeated(slot)) {
                 row.misfit(self.plan.keys.name(slot), value);
             }
         }
@@ -392,7 +380,7 @@ impl<'f, 'a> Filler<'f, 'a> {
         }
         if !rest_done {
             for (key, value) in &self.scan.unknown {
-                row.misfit(key, value);
+                row.misfit(key, *value);
             }
         }
     }
@@ -402,8 +390,8 @@ impl<'f, 'a> Filler<'f, 'a> {
         let SourcePlan::Path { slot, rest } = source else { return };
         let Some(value) = self.scan.present(*slot).filter(|_| self.emitted & (1 << slot) != 0) else { return };
         let Some(id) = walk(value, rest) else { return };
-        if value::text(&id) != text_of(column, self.scan, self.around) {
-            row.misfit_inside(self.plan.keys.name(*slot), rest, &id);
+        if id.text() != text_of(column, self.scan, self.around) {
+            row.misfit_inside(self.plan.keys.name(*slot), rest, id);
         }
     }
 
@@ -418,13 +406,20 @@ impl<'f, 'a> Filler<'f, 'a> {
 
     fn texts(&self, source: &SourcePlan) -> Option<Vec<Cow<'a, str>>> {
         match source {
-            SourcePlan::Each { slot, key } => elements(self.scan.present(*slot)?)?
-                .iter()
-                .map(|element| element_text(element, key.as_deref()))
-                .collect(),
+            SourcePlan::Each { slot, key } => {
+                let elements = self.scan.present(*slot)?.elements()?;
+                elements.map(|element| element_text(element, key.as_deref())).collect()
+            }
             source => text_in(source, self.scan).map(|text| vec![text]),
         }
     }
+}
+
+/// The slots of a set, in order.
+fn slots(set: SlotSet) -> impl Iterator<Item = usize> {
+    std::iter::successors(Some(set), |set| Some(set & set.wrapping_sub(1)))
+        .take_while(|set| *set != 0)
+        .map(|set| set.trailing_zeros() as usize)
 }
 
 /// How a value and a column get along.
@@ -436,17 +431,17 @@ enum Fit {
     Misfit,
 }
 
-fn append_value(column: &ColumnPlan, builder: &mut ColumnBuilder, value: &LazyValue<'_>, row: &mut Row) -> Fit {
+fn append_value(column: &ColumnPlan, builder: &mut ColumnBuilder, value: Value<'_>, row: &mut Row) -> Fit {
     match (column.kind, builder) {
         (Kind::String, ColumnBuilder::Text(builder)) => {
-            let Some(text) = value::text(value) else { return Fit::Misfit };
+            let Some(text) = value.text() else { return Fit::Misfit };
             if text.is_empty() && (column.empty_is_null || column.required) {
                 return Fit::Nothing;
             }
             builder.append_value(&text);
         }
         (Kind::Json, ColumnBuilder::Text(builder)) => {
-            builder.append_value(value::raw(value));
+            builder.append_value(value.raw());
         }
         (Kind::Int64, ColumnBuilder::Integer(builder)) => {
             let Some(number) = value::integer(value, column.lenient) else { return Fit::Misfit };

@@ -21,8 +21,18 @@ pub(super) struct Plan {
 pub(super) struct TablePlan {
     pub(super) object: ObjectPlan,
     pub(super) emits: Vec<EmitPlan>,
+    pub(super) well_known: WellKnown,
     /// Whether a row depends on its own object alone, so that the same object need not be decoded twice.
     pub(super) context_free: bool,
+}
+
+/// The columns that tell where a row belongs.
+#[derive(Debug)]
+pub(super) struct WellKnown {
+    pub(super) id: Option<usize>,
+    pub(super) cid: Option<usize>,
+    pub(super) created_at: Option<usize>,
+    pub(super) updated_at: Option<usize>,
 }
 
 /// An object: a row, or a struct inside one.
@@ -120,7 +130,14 @@ impl TablePlan {
         let context_free = !schema.columns.iter().flat_map(|column| &column.sources).any(|source| {
             matches!(source, Source::Context(Context::Cid | Context::MessageId | Context::MessageCreatedAt))
         });
-        Self { object, emits, context_free }
+        let column = |name: &str| object.columns.iter().position(|column| column.name == name);
+        let well_known = WellKnown {
+            id: column("id"),
+            cid: column("cid"),
+            created_at: column("created_at"),
+            updated_at: column("updated_at"),
+        };
+        Self { object, emits, well_known, context_free }
     }
 }
 

@@ -9,8 +9,7 @@ use super::context::{Reject, Surroundings};
 use super::object::Row;
 use super::scan::Scan;
 use super::set_aside::{SetAside, excerpt};
-use super::table::Place;
-use super::{At, Decoder, NO_CELL, QUARANTINE};
+use super::{At, Decoder, QUARANTINE};
 use crate::kinds;
 use crate::ndjson::Line;
 
@@ -78,7 +77,7 @@ impl Decoder {
         let plan = Arc::clone(&self.plan);
         let task = Arc::clone(&self.task);
         let around = Surroundings { reject: Some(reject), cid, ..task.surroundings() };
-        let place = Place { cell: NO_CELL, partition: task.routes.partition(NO_CELL, None) };
+        let place = self.snapshot.clone();
         let bytes = reject.line.map_or(0, str::len) + reject.line_base64.map_or(0, str::len);
         let scan = Scan::default();
         let mut row = Row::default();

@@ -1,9 +1,11 @@
-//! One pass over an object: the values of known keys into slots, the others beside them. No tree is built.
+//! A look at the keys of an object: the values of known ones into slots, the others beside them.
 
 use std::borrow::Cow;
 
-use sonic_rs::LazyValue;
 use xxhash_rust::xxh3::xxh3_64;
+
+use super::plan::{MAX_KEYS, SlotSet};
+use crate::json::Value;
 
 /// The known keys of an object, each with the number of its slot.
 #[derive(Debug)]
@@ -52,35 +54,48 @@ impl Keys {
     }
 }
 
-/// What one pass found.
-#[derive(Debug, Default)]
+/// What one look at an object's keys found.
+#[derive(Debug)]
 pub(super) struct Scan<'a> {
-    pub(super) slots: Vec<Option<LazyValue<'a>>>,
-    pub(super) unknown: Vec<(Cow<'a, str>, LazyValue<'a>)>,
+    object: Value<'a>,
+    /// The place of each known key's value, if it is [`Scan::present`].
+    places: [u32; MAX_KEYS + 1],
+    /// The slots whose value is not null.
+    pub(super) present: SlotSet,
+    /// The keys that are not known, in order.
+    pub(super) unknown: Vec<(Cow<'a, str>, Value<'a>)>,
     /// Keys that came more than once; the last value counts, as in most readers.
     pub(super) duplicate_keys: u64,
 }
 
+impl Default for Scan<'_> {
+    /// As of an object without a key.
+    fn default() -> Self {
+        Self { object: Value::NULL, places: [0; MAX_KEYS + 1], present: 0, unknown: Vec::new(), duplicate_keys: 0 }
+    }
+}
+
 impl<'a> Scan<'a> {
     /// `None` if the value is no object.
-    pub(super) fn of(keys: &Keys, object: LazyValue<'a>) -> Option<Self> {
-        let mut scan = Self::nothing(keys);
-        for entry in object.into_object_iter()? {
-            let (key, value) = entry.ok()?;
-            match keys.find(&key) {
-                Some(slot) => scan.duplicate_keys += u64::from(scan.slots[slot].replace(value).is_some()),
-                None => scan.unknown.push((key, value)),
-            }
+    pub(super) fn of(keys: &Keys, object: Value<'a>) -> Option<Self> {
+        let entries = object.entries()?;
+        let mut scan = Self { object, ..Self::default() };
+        let mut seen: SlotSet = 0;
+        for (key, value) in entries {
+            let Some(slot) = keys.find(&key) else {
+                scan.unknown.push((key, value));
+                continue;
+            };
+            let bit = 1 << slot;
+            scan.duplicate_keys += u64::from(seen & bit != 0);
+            seen |= bit;
+            scan.places[slot] = value.place();
+            scan.present = if value.is_null() { scan.present & !bit } else { scan.present | bit };
         }
         if scan.unknown.len() > 1 {
             scan.sort_unknown();
         }
         Some(scan)
-    }
-
-    /// As of an object without a key.
-    pub(super) fn nothing(keys: &Keys) -> Self {
-        Self { slots: vec![None; keys.len()], ..Self::default() }
     }
 
     fn sort_unknown(&mut self) {
@@ -93,58 +108,9 @@ impl<'a> Scan<'a> {
     }
 
     /// The value of a slot, if there is one and it is not null.
-    pub(super) fn present(&self, slot: usize) -> Option<&LazyValue<'a>> {
-        self.slots[slot].as_ref().filter(|value| !super::value::is_null(value))
+    pub(super) fn present(&self, slot: usize) -> Option<Value<'a>> {
+        (self.present & (1 << slot) != 0).then(|| self.object.at(self.places[slot]))
     }
-}
-
-/// The value of one key of an object.
-pub(super) fn lookup<'a>(object: &LazyValue<'a>, key: &str) -> Option<LazyValue<'a>> {
-    let mut found = None;
-    for entry in object.clone().into_object_iter()? {
-        let (name, value) = entry.ok()?;
-        if name == key {
-            found = Some(value);
-        }
-    }
-    found
-}
-
-/// The elements of an array; `None` if the value is none.
-pub(super) fn elements<'a>(array: &LazyValue<'a>) -> Option<Vec<LazyValue<'a>>> {
-    array.clone().into_array_iter()?.collect::<Result<_, _>>().ok()
-}
-
-/// Whether the nesting of a line stays within `limit`, told without recursion.
-pub(crate) fn within_depth(line: &str, limit: usize) -> bool {
-    // Most lines have fewer brackets than the limit allows levels.
-    if memchr::memchr2_iter(b'{', b'[', line.as_bytes()).take(limit + 1).count() <= limit {
-        return true;
-    }
-    let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
-    for byte in line.bytes() {
-        if in_string {
-            match byte {
-                _ if escaped => escaped = false,
-                b'\\' => escaped = true,
-                b'"' => in_string = false,
-                _ => {}
-            }
-            continue;
-        }
-        match byte {
-            b'"' => in_string = true,
-            b'{' | b'[' => {
-                depth += 1;
-                if depth > limit {
-                    return false;
-                }
-            }
-            b'}' | b']' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    true
 }
 
 /// A line whose every escape stands for a character; `None` if one is no escape at all.
@@ -192,27 +158,22 @@ pub(super) fn whole_characters(line: &str) -> Option<Cow<'_, str>> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::json::Index;
 
     #[test]
     fn known_keys_are_slots_and_the_last_of_a_key_counts() {
         let keys = Keys::new(["a", "b", "c"].map(Into::into).into());
-        let object = sonic_rs::from_str(r#"{"x":1,"b":2,"a":null,"y":3,"b":4,"x":5,"\u0061":6}"#).unwrap();
+        let mut index = Index::default();
+        let object = index.parse(r#"{"x":1,"b":2,"a":null,"y":3,"b":4,"x":5,"\u0061":6,"c":1,"c":null}"#).unwrap();
         let scan = Scan::of(&keys, object).unwrap();
-        assert_eq!(scan.present(0).unwrap().as_raw_str(), "6");
-        assert_eq!(scan.present(1).unwrap().as_raw_str(), "4");
+        assert_eq!(scan.present(0).unwrap().raw(), "6");
+        assert_eq!(scan.present(1).unwrap().raw(), "4");
         assert!(scan.present(2).is_none());
-        let unknown: Vec<_> = scan.unknown.iter().map(|(key, value)| (key.as_ref(), value.as_raw_str())).collect();
+        let unknown: Vec<_> = scan.unknown.iter().map(|(key, value)| (key.as_ref(), value.raw())).collect();
         assert_eq!(unknown, [("x", "5"), ("y", "3")]);
-        assert_eq!(scan.duplicate_keys, 3);
+        assert_eq!(scan.duplicate_keys, 4);
     }
 
-    #[test]
-    fn depth_ignores_brackets_in_text() {
-        assert!(within_depth(r#"{"a":"[[[[[[","b":[{"c":1}]}"#, 3));
-        assert!(!within_depth(r#"{"a":[[[1]]]}"#, 3));
-        assert!(within_depth(&"[]".repeat(1000), 3));
-        assert!(!within_depth(&"[".repeat(1_000_000), 256));
-    }
     #[test]
     fn half_a_character_becomes_what_wrote_it() {
         let whole = |line: &str| whole_characters(line).map(Cow::into_owned);

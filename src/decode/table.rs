@@ -34,7 +34,7 @@ pub fn hidden_schema(schema: &Schema) -> SchemaRef {
 #[derive(Clone, Debug)]
 pub(super) struct Place {
     pub(super) cell: u32,
-    pub(super) partition: String,
+    pub(super) partition: Arc<str>,
 }
 
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use sonic_rs::{JsonValueTrait, LazyValue};
+use crate::json::Value;
 
 /// Go's zero time, `0001-01-01T00:00:00Z`, which stands for "never".
 const GO_ZERO_US: i64 = -62_135_596_800_000_000;
@@ -22,46 +22,19 @@ pub(crate) enum Time {
     Never,
 }
 
-/// The JSON text of a value. The parser leaves the space behind a number with it.
-pub(super) fn raw<'v>(value: &'v LazyValue<'_>) -> &'v str {
-    value.as_raw_str().trim_ascii_end()
-}
-
-pub(super) fn is_null(value: &LazyValue<'_>) -> bool {
-    value.as_raw_str() == "null"
-}
-
-pub(super) fn is_object(value: &LazyValue<'_>) -> bool {
-    value.as_raw_str().starts_with('{')
-}
-
-pub(super) fn is_array(value: &LazyValue<'_>) -> bool {
-    value.as_raw_str().starts_with('[')
-}
-
-/// The text of a string, without its escapes.
-pub(super) fn text<'a>(value: &LazyValue<'a>) -> Option<Cow<'a, str>> {
-    match value.as_raw_cow() {
-        Cow::Borrowed(raw) => {
-            let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
-            if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
-                return Some(Cow::Borrowed(inner));
-            }
-            value.as_str().map(|text| Cow::Owned(text.to_owned()))
-        }
-        Cow::Owned(_) => value.as_str().map(|text| Cow::Owned(text.to_owned())),
+pub(super) fn boolean(value: Value<'_>) -> Option<bool> {
+    match value.raw() {
+        "true" => Some(true),
+        "false" => Some(false),
+        _ => None,
     }
 }
 
-pub(super) fn boolean(value: &LazyValue<'_>) -> Option<bool> {
-    value.as_bool()
-}
-
 /// A whole number; with `lenient`, also one spelled in a string.
-pub(super) fn integer(value: &LazyValue<'_>, lenient: bool) -> Option<i64> {
-    let raw = raw(value);
+pub(super) fn integer(value: Value<'_>, lenient: bool) -> Option<i64> {
+    let raw = value.raw();
     match raw.as_bytes()[0] {
-        b'"' if lenient => parse_integer(value.as_str()?),
+        b'"' if lenient => parse_integer(&value.text()?),
         b'-' | b'0'..=b'9' => parse_integer(raw),
         _ => None,
     }
@@ -77,21 +50,21 @@ fn parse_integer(text: &str) -> Option<i64> {
 }
 
 /// A finite number; with `lenient`, also one spelled in a string.
-pub(super) fn float(value: &LazyValue<'_>, lenient: bool) -> Option<f64> {
-    let raw = raw(value);
+pub(super) fn float(value: Value<'_>, lenient: bool) -> Option<f64> {
+    let raw = value.raw();
     let text = match raw.as_bytes()[0] {
-        b'"' if lenient => value.as_str()?,
-        b'-' | b'0'..=b'9' => raw,
+        b'"' if lenient => value.text()?,
+        b'-' | b'0'..=b'9' => Cow::Borrowed(raw),
         _ => return None,
     };
     text.parse().ok().filter(|number: &f64| number.is_finite())
 }
 
 /// RFC 3339 text, or nanoseconds as a whole number, which may stand in a text to survive readers that know floats only.
-pub(super) fn time(value: &LazyValue<'_>) -> Option<Time> {
-    let raw = raw(value);
+pub(super) fn time(value: Value<'_>) -> Option<Time> {
+    let raw = value.raw();
     match raw.as_bytes()[0] {
-        b'"' => match value.as_str()? {
+        b'"' => match value.text()?.as_ref() {
             "" => Some(Time::Never),
             text => match parse_rfc3339_us(text) {
                 Some(us) => Some(never_if_zero(us)),
@@ -194,15 +167,27 @@ fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{Time, parse_rfc3339_us};
+    use crate::json::{Index, Value};
 
-    fn value(json: &str) -> LazyValue<'_> {
-        sonic_rs::from_str(json).unwrap()
+    fn with<T>(json: &str, look: impl FnOnce(Value<'_>) -> T) -> T {
+        look(Index::default().parse(json).unwrap())
+    }
+
+    fn time(json: &str) -> Option<Time> {
+        with(json, super::time)
+    }
+
+    fn integer(json: &str, lenient: bool) -> Option<i64> {
+        with(json, |value| super::integer(value, lenient))
+    }
+
+    fn float(json: &str) -> Option<f64> {
+        with(json, |value| super::float(value, false))
     }
 
     #[test]
     fn times_of_every_spelling() {
-        let at = |json: &str| time(&value(json));
         let noon = Time::At(1_767_268_800_000_000);
         for same in [
             r#""2026-01-01T12:00:00Z""#,
@@ -213,11 +198,11 @@ mod tests {
             "1767268800000000000 ",
             r#""1767268800000000000""#,
         ] {
-            assert_eq!(at(same), Some(noon), "{same}");
+            assert_eq!(time(same), Some(noon), "{same}");
         }
-        assert_eq!(at(r#""2026-01-01T12:00:00.1234567Z""#), Some(Time::At(1_767_268_800_123_456)));
-        assert_eq!(at(r#""2016-12-31T23:59:60.5Z""#), Some(Time::At(1_483_228_800_500_000)));
-        assert_eq!(at(r#""2017-01-01T05:29:60+05:30""#), Some(Time::At(1_483_228_800_000_000)));
+        assert_eq!(time(r#""2026-01-01T12:00:00.1234567Z""#), Some(Time::At(1_767_268_800_123_456)));
+        assert_eq!(time(r#""2016-12-31T23:59:60.5Z""#), Some(Time::At(1_483_228_800_500_000)));
+        assert_eq!(time(r#""2017-01-01T05:29:60+05:30""#), Some(Time::At(1_483_228_800_000_000)));
         for never in [
             r#""""#,
             r#""0001-01-01T00:00:00Z""#,
@@ -228,7 +213,7 @@ mod tests {
             "-62135596800000",
             "-62135596800000000",
         ] {
-            assert_eq!(at(never), Some(Time::Never), "{never}");
+            assert_eq!(time(never), Some(Time::Never), "{never}");
         }
         for bad in [
             r#""2026-02-29T00:00:00Z""#,
@@ -250,24 +235,22 @@ mod tests {
             "true",
             "{}",
         ] {
-            assert_eq!(at(bad), None, "{bad}");
+            assert_eq!(time(bad), None, "{bad}");
         }
     }
 
     #[test]
     fn numbers_fit_or_do_not() {
-        assert_eq!(integer(&value("12"), false), Some(12));
-        let spaced = super::super::scan::elements(&value("[12 , 1.5\t]")).unwrap();
-        assert_eq!((integer(&spaced[0], false), float(&spaced[1], false)), (Some(12), Some(1.5)));
-        assert_eq!(integer(&value("12.0"), false), Some(12));
-        assert_eq!(integer(&value("-9223372036854775808"), false), Some(i64::MIN));
-        assert_eq!(integer(&value("9223372036854775808"), false), None);
-        assert_eq!(integer(&value("1.5"), false), None);
-        assert_eq!(integer(&value(r#""12""#), false), None);
-        assert_eq!(integer(&value(r#""12""#), true), Some(12));
-        assert_eq!(integer(&value(r#""12 kB""#), true), None);
-        assert_eq!(float(&value("1e3"), false), Some(1000.0));
-        assert_eq!(float(&value("1e999"), false), None);
+        assert_eq!(integer("12", false), Some(12));
+        assert_eq!(integer("12.0", false), Some(12));
+        assert_eq!(integer("-9223372036854775808", false), Some(i64::MIN));
+        assert_eq!(integer("9223372036854775808", false), None);
+        assert_eq!(integer("1.5", false), None);
+        assert_eq!(integer(r#""12""#, false), None);
+        assert_eq!(integer(r#""12""#, true), Some(12));
+        assert_eq!(integer(r#""12 kB""#, true), None);
+        assert_eq!(float("1e3"), Some(1000.0));
+        assert_eq!(float("1e999"), None);
     }
 
     proptest! {

@@ -1,0 +1,536 @@
+//! JSON as it stands in a text: one pass checks the whole of it and notes where each value begins and ends.
+//!
+//! Nothing is copied and no tree is built: an [`Index`] is a flat list of places that is used again for every text, and a [`Value`]
+//! is a place in it. To go over an object costs as much as it has keys, however much stands inside them.
+
+use std::borrow::Cow;
+
+/// Containers inside each other, at most: custom data is 5 KB at most, so this is far beyond any real one.
+pub const MAX_DEPTH: usize = 256;
+/// Values of one text, at most: 16 MiB of places. A message of a hundred reactions has some two thousand.
+pub const MAX_VALUES: usize = 1 << 20;
+
+/// Why a text is no JSON that can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JsonError {
+    /// Something else should stand here.
+    #[error("{expected} should stand at byte {at}")]
+    Unexpected {
+        /// What.
+        expected: &'static str,
+        /// Where, counted from 0.
+        at: usize,
+    },
+    /// More containers inside each other than [`MAX_DEPTH`].
+    #[error("more than {MAX_DEPTH} levels")]
+    TooDeep,
+    /// More values than [`MAX_VALUES`].
+    #[error("more than {MAX_VALUES} values")]
+    TooMany,
+}
+
+/// Where the values of a text are. The room is kept from text to text.
+#[derive(Debug, Default)]
+pub struct Index {
+    places: Vec<Place>,
+    /// The containers that are open where the parser is.
+    open: Vec<usize>,
+}
+
+/// Where a value, or a key, stands in the text. What is inside a container follows it: keys and values in turn.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    start: u32,
+    end: u32,
+    /// The place behind it and all that is in it.
+    next: u32,
+    has_escapes: bool,
+}
+
+/// A value in a text.
+#[derive(Clone, Copy)]
+pub struct Value<'a> {
+    text: &'a str,
+    places: &'a [Place],
+    at: usize,
+}
+
+impl Index {
+    /// Checks a text that is one JSON value, with space around it or not.
+    pub fn parse<'a>(&'a mut self, text: &'a str) -> Result<Value<'a>, JsonError> {
+        self.places.clear();
+        self.open.clear();
+        // A text of many values is rare: its room is given back by the next.
+        self.places.shrink_to(1 << 16);
+        Parser { index: self, bytes: text.as_bytes(), at: 0 }.parse()?;
+        Ok(Value { text, places: &self.places, at: 0 })
+    }
+}
+
+struct Parser<'p> {
+    index: &'p mut Index,
+    bytes: &'p [u8],
+    at: usize,
+}
+
+impl Parser<'_> {
+    fn parse(mut self) -> Result<(), JsonError> {
+        u32::try_from(self.bytes.len()).map_err(|_| JsonError::TooMany)?;
+        loop {
+            self.skip_space();
+            match self.peek() {
+                Some(b'"') => self.text()?,
+                Some(open @ (b'{' | b'[')) => {
+                    self.open()?;
+                    self.skip_space();
+                    if self.peek() == Some(open + 2) {
+                        self.close();
+                    } else if open == b'{' {
+                        self.key()?;
+                        continue;
+                    } else {
+                        continue;
+                    }
+                }
+                Some(b'-' | b'0'..=b'9') => self.number()?,
+                Some(b't') => self.word("true")?,
+                Some(b'f') => self.word("false")?,
+                Some(b'n') => self.word("null")?,
+                _ => return Err(self.expected("a value")),
+            }
+            if !self.goes_on()? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// After a value: closes what ends with it; whether another one follows.
+    fn goes_on(&mut self) -> Result<bool, JsonError> {
+        loop {
+            self.skip_space();
+            let Some(&container) = self.index.open.last() else {
+                return if self.at == self.bytes.len() { Ok(false) } else { Err(self.expected("the end")) };
+            };
+            let is_object = self.bytes[self.index.places[container].start as usize] == b'{';
+            match (is_object, self.peek()) {
+                (true, Some(b'}')) | (false, Some(b']')) => self.close(),
+                (true, Some(b',')) => {
+                    self.at += 1;
+                    self.skip_space();
+                    self.key()?;
+                    return Ok(true);
+                }
+                (false, Some(b',')) => {
+                    self.at += 1;
+                    return Ok(true);
+                }
+                (true, _) => return Err(self.expected("`,` or `}`")),
+                (false, _) => return Err(self.expected("`,` or `]`")),
+            }
+        }
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    fn expected(&self, expected: &'static str) -> JsonError {
+        JsonError::Unexpected { expected, at: self.at }
+    }
+
+    fn skip_space(&mut self) {
+        while let Some(b' ' | b'\t' | b'\r' | b'\n') = self.peek() {
+            self.at += 1;
+        }
+    }
+
+    /// Notes what began at `start` and ends here.
+    fn note(&mut self, start: usize, has_escapes: bool) -> Result<(), JsonError> {
+        let next = self.index.places.len() + 1;
+        if next > MAX_VALUES {
+            return Err(JsonError::TooMany);
+        }
+        self.index.places.push(Place { start: short(start), end: short(self.at), next: short(next), has_escapes });
+        Ok(())
+    }
+
+    fn open(&mut self) -> Result<(), JsonError> {
+        if self.index.open.len() == MAX_DEPTH {
+            return Err(JsonError::TooDeep);
+        }
+        self.index.open.push(self.index.places.len());
+        self.at += 1;
+        self.note(self.at - 1, false)
+    }
+
+    fn close(&mut self) {
+        self.at += 1;
+        let next = short(self.index.places.len());
+        if let Some(container) = self.index.open.pop() {
+            let place = &mut self.index.places[container];
+            (place.end, place.next) = (short(self.at), next);
+        }
+    }
+
+    fn key(&mut self) -> Result<(), JsonError> {
+        if self.peek() != Some(b'"') {
+            return Err(self.expected("a key"));
+        }
+        self.text()?;
+        self.skip_space();
+        if self.peek() != Some(b':') {
+            return Err(self.expected("`:`"));
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    fn text(&mut self) -> Result<(), JsonError> {
+        let start = self.at;
+        let mut has_escapes = false;
+        self.at += 1;
+        loop {
+            self.at = special(self.bytes, self.at);
+            match self.peek() {
+                Some(b'"') => break,
+                Some(b'\\') => {
+                    has_escapes = true;
+                    self.escape()?;
+                }
+                Some(_) => return Err(self.expected("a character that needs no escape")),
+                None => return Err(self.expected("the end of a text")),
+            }
+        }
+        self.at += 1;
+        self.note(start, has_escapes)
+    }
+
+    fn escape(&mut self) -> Result<(), JsonError> {
+        let length = match self.bytes.get(self.at + 1) {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => 2,
+            Some(b'u')
+                if self
+                    .bytes
+                    .get(self.at + 2..self.at + 6)
+                    .is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)) =>
+            {
+                6
+            }
+            _ => return Err(self.expected("an escape")),
+        };
+        self.at += length;
+        Ok(())
+    }
+
+    fn number(&mut self) -> Result<(), JsonError> {
+        let start = self.at;
+        self.at += usize::from(self.peek() == Some(b'-'));
+        match self.peek() {
+            Some(b'0') => self.at += 1,
+            _ => self.digits()?,
+        }
+        if self.peek() == Some(b'.') {
+            self.at += 1;
+            self.digits()?;
+        }
+        if let Some(b'e' | b'E') = self.peek() {
+            self.at += 1;
+            self.at += usize::from(matches!(self.peek(), Some(b'+' | b'-')));
+            self.digits()?;
+        }
+        self.note(start, false)
+    }
+
+    fn digits(&mut self) -> Result<(), JsonError> {
+        let start = self.at;
+        while let Some(b'0'..=b'9') = self.peek() {
+            self.at += 1;
+        }
+        if self.at == start { Err(self.expected("a digit")) } else { Ok(()) }
+    }
+
+    fn word(&mut self, word: &'static str) -> Result<(), JsonError> {
+        let start = self.at;
+        if !self.bytes[start..].starts_with(word.as_bytes()) {
+            return Err(self.expected("a value"));
+        }
+        self.at += word.len();
+        self.note(start, false)
+    }
+}
+
+/// Texts are shorter than 4 GiB, which [`Parser::parse`] has seen to.
+#[allow(clippy::cast_possible_truncation)]
+fn short(place: usize) -> u32 {
+    place as u32
+}
+
+/// Where the next quote, backslash or control character is, or the end. Eight bytes at a time.
+fn special(bytes: &[u8], mut at: usize) -> usize {
+    const ONES: u64 = u64::MAX / 255;
+    const HIGHS: u64 = ONES << 7;
+    // The lowest high bit that is set is right; above it, borrows may set others.
+    let zeros = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
+    while let Some(&eight) = bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) {
+        let word = u64::from_le_bytes(eight);
+        let quotes = zeros(word ^ (ONES * u64::from(b'"')));
+        let backslashes = zeros(word ^ (ONES * u64::from(b'\\')));
+        let controls = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
+        let found = quotes | backslashes | controls;
+        if found != 0 {
+            return at + (found.trailing_zeros() / 8) as usize;
+        }
+        at += 8;
+    }
+    let rest = bytes.get(at..).unwrap_or_default();
+    at + rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)).unwrap_or(rest.len())
+}
+
+impl<'a> Value<'a> {
+    /// `null`
+    pub(crate) const NULL: Value<'static> =
+        Value { text: "null", places: &[Place { start: 0, end: 4, next: 1, has_escapes: false }], at: 0 };
+
+    /// Its JSON text, without space around it.
+    pub fn raw(self) -> &'a str {
+        let Place { start, end, .. } = self.places[self.at];
+        &self.text[start as usize..end as usize]
+    }
+
+    /// Its place, for [`Value::at`].
+    pub(crate) fn place(self) -> u32 {
+        short(self.at)
+    }
+
+    /// The value at this place of the same text.
+    pub(crate) fn at(self, place: u32) -> Self {
+        Self { at: place as usize, ..self }
+    }
+
+    fn first_byte(self) -> u8 {
+        self.text.as_bytes()[self.places[self.at].start as usize]
+    }
+
+    /// Whether it is `null`.
+    pub fn is_null(self) -> bool {
+        self.first_byte() == b'n'
+    }
+
+    /// Whether it is an object.
+    pub fn is_object(self) -> bool {
+        self.first_byte() == b'{'
+    }
+
+    /// Whether it is an array.
+    pub fn is_array(self) -> bool {
+        self.first_byte() == b'['
+    }
+
+    /// Whether it is a text.
+    pub fn is_text(self) -> bool {
+        self.first_byte() == b'"'
+    }
+
+    /// A text, without its escapes.
+    pub fn text(self) -> Option<Cow<'a, str>> {
+        let raw = self.raw();
+        let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
+        if self.places[self.at].has_escapes {
+            // Half of a surrogate pair is no character: no text can hold it.
+            return serde_json::from_str(raw).ok().map(Cow::Owned);
+        }
+        Some(Cow::Borrowed(inner))
+    }
+
+    /// The keys and values of an object, in their order, repeated ones included.
+    pub fn entries(self) -> Option<Entries<'a>> {
+        self.is_object().then_some(Entries { inside: self.inside() })
+    }
+
+    /// The values of an array.
+    pub fn elements(self) -> Option<Elements<'a>> {
+        self.is_array().then_some(Elements { inside: self.inside() })
+    }
+
+    /// The value of a key of an object; the last one, if there are several.
+    pub fn get(self, key: &str) -> Option<Value<'a>> {
+        self.entries()?.filter(|(name, _)| name == key).last().map(|(_, value)| value)
+    }
+
+    fn inside(self) -> Inside<'a> {
+        Inside { value: Value { at: self.at + 1, ..self }, end: self.places[self.at].next as usize }
+    }
+}
+
+impl std::fmt::Debug for Value<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(self.raw())
+    }
+}
+
+/// What is left inside a container.
+#[derive(Clone, Debug)]
+struct Inside<'a> {
+    value: Value<'a>,
+    end: usize,
+}
+
+impl<'a> Inside<'a> {
+    fn next(&mut self) -> Option<Value<'a>> {
+        let value = self.value;
+        if value.at == self.end {
+            return None;
+        }
+        self.value.at = value.places[value.at].next as usize;
+        Some(value)
+    }
+}
+
+/// The keys and values of an object.
+#[derive(Clone, Debug)]
+pub struct Entries<'a> {
+    inside: Inside<'a>,
+}
+
+impl<'a> Iterator for Entries<'a> {
+    type Item = (Cow<'a, str>, Value<'a>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (key, value) = (self.inside.next()?, self.inside.next()?);
+        // A key of half a character stays as it is written.
+        Some((key.text().unwrap_or_else(|| Cow::Borrowed(key.raw())), value))
+    }
+}
+
+/// The values of an array.
+#[derive(Clone, Debug)]
+pub struct Elements<'a> {
+    inside: Inside<'a>,
+}
+
+impl<'a> Iterator for Elements<'a> {
+    type Item = Value<'a>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.inside.next()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn tree(value: Value<'_>) -> serde_json::Value {
+        if let Some(entries) = value.entries() {
+            return entries.map(|(key, value)| (key.into_owned(), tree(value))).collect();
+        }
+        if let Some(elements) = value.elements() {
+            return elements.map(tree).collect();
+        }
+        serde_json::from_str(value.raw()).unwrap()
+    }
+
+    fn parse(text: &str) -> Result<serde_json::Value, JsonError> {
+        Index::default().parse(text).map(tree)
+    }
+
+    #[test]
+    fn every_kind_of_value_is_found_where_it_stands() {
+        let text = " { \"a\\\"b\" : [ 1 , -2.5e+3,\"\" , { } ,[],null ] ,\"k\":true,\"k\": \"\\u00e9\\n\" } ";
+        let mut index = Index::default();
+        let value = index.parse(text).unwrap();
+        assert_eq!(value.raw(), text.trim());
+        let entries: Vec<_> = value.entries().unwrap().map(|(key, value)| (key.into_owned(), value.raw())).collect();
+        let list = "[ 1 , -2.5e+3,\"\" , { } ,[],null ]";
+        assert_eq!(entries, [("a\"b".to_owned(), list), ("k".to_owned(), "true"), ("k".to_owned(), "\"\\u00e9\\n\"")]);
+        let elements: Vec<_> = value.get("a\"b").unwrap().elements().unwrap().map(Value::raw).collect();
+        assert_eq!(elements, ["1", "-2.5e+3", "\"\"", "{ }", "[]", "null"]);
+        assert_eq!(value.get("k").unwrap().text().unwrap(), "é\n");
+        assert!(value.get("x").is_none() && value.text().is_none() && value.elements().is_none());
+    }
+
+    #[test]
+    fn what_is_no_json_is_told_by_its_place() {
+        let said = |text: &str| parse(text).unwrap_err().to_string();
+        insta::assert_snapshot!(
+            [
+                "",
+                "{",
+                "{a",
+                "{\"a\"",
+                "{\"a\":1",
+                "{\"a\":1,}",
+                "[1 2]",
+                "[1,]",
+                "01",
+                "-",
+                "1.",
+                "1e",
+                "tru",
+                "\"a",
+                "\"\t\"",
+                "\"\\x\"",
+                "\"\\u12\"",
+                "{} {}"
+            ]
+            .map(|text| format!("{text:?}: {}\n", said(text)))
+            .concat()
+        );
+        assert_eq!(parse(&"[".repeat(MAX_DEPTH + 1)), Err(JsonError::TooDeep));
+        assert_eq!(parse(&format!("[0{}]", ",0".repeat(MAX_VALUES))), Err(JsonError::TooMany));
+    }
+
+    #[test]
+    fn the_end_of_a_text_is_found_at_any_place() {
+        for length in 0..40 {
+            for special in ["\"", "\\", "\u{1f}", "\0"] {
+                let text = format!(
+                    "{}{special}{}",
+                    "aé\u{80}~".repeat(length)[..].chars().take(length).collect::<String>(),
+                    "x\"\\".repeat(9)
+                );
+                let found = super::special(text.as_bytes(), 0);
+                assert_eq!(text.as_bytes()[found], special.as_bytes()[0], "{text:?}");
+            }
+        }
+    }
+
+    fn json() -> impl Strategy<Value = serde_json::Value> {
+        let leaf = prop_oneof![
+            Just(serde_json::Value::Null),
+            any::<bool>().prop_map(Into::into),
+            any::<i64>().prop_map(Into::into),
+            any::<f64>().prop_map(Into::into),
+            ".{0,20}".prop_map(serde_json::Value::from),
+        ];
+        leaf.prop_recursive(5, 60, 8, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..8).prop_map(Into::into),
+                prop::collection::btree_map(".{0,12}", inner, 0..8).prop_map(|map| map.into_iter().collect()),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn values_are_those_of_another_parser(value in json(), pretty: bool) {
+            let text = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) }.unwrap();
+            prop_assert_eq!(parse(&text).unwrap(), serde_json::from_str::<serde_json::Value>(&text).unwrap());
+        }
+
+        #[test]
+        fn a_damaged_text_is_json_if_another_parser_says_so(
+            value in json(), at: prop::sample::Index, with in "[\\x00-\\x7f]", replaces: bool,
+        ) {
+            let mut text: Vec<char> = serde_json::to_string(&value).unwrap().chars().collect();
+            let at = at.index(text.len());
+            text.splice(at..at + usize::from(replaces), with.chars());
+            let text: String = text.into_iter().collect();
+            let is_json = serde_json::from_str::<serde::de::IgnoredAny>(&text).is_ok();
+            prop_assert_eq!(Index::default().parse(&text).is_ok(), is_json, "{}", text);
+        }
+    }
+}
