@@ -266,17 +266,16 @@ fn short(place: usize) -> u32 {
 }
 
 /// Where the next quote, backslash or control character is, or the end. Eight bytes at a time.
+#[inline]
 fn special(bytes: &[u8], mut at: usize) -> usize {
     const ONES: u64 = u64::MAX / 255;
     const HIGHS: u64 = ONES << 7;
-    // The lowest high bit that is set is right; above it, borrows may set others.
+    // Of the high bits that are set the lowest is right; those above it may be set by borrows.
     let zeros = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
-    while let Some(&eight) = bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) {
+    while let Some(&eight) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
         let word = u64::from_le_bytes(eight);
-        let quotes = zeros(word ^ (ONES * u64::from(b'"')));
-        let backslashes = zeros(word ^ (ONES * u64::from(b'\\')));
         let controls = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
-        let found = quotes | backslashes | controls;
+        let found = zeros(word ^ (ONES * u64::from(b'"'))) | zeros(word ^ (ONES * u64::from(b'\\'))) | controls;
         if found != 0 {
             return at + (found.trailing_zeros() / 8) as usize;
         }
@@ -292,6 +291,7 @@ impl<'a> Value<'a> {
         Value { text: "null", places: &[Place { start: 0, end: 4, next: 1, has_escapes: false }], at: 0 };
 
     /// Its JSON text, without space around it.
+    #[inline]
     pub fn raw(self) -> &'a str {
         let Place { start, end, .. } = self.places[self.at];
         &self.text[start as usize..end as usize]
@@ -307,42 +307,50 @@ impl<'a> Value<'a> {
         Self { at: place as usize, ..self }
     }
 
+    #[inline]
     fn first_byte(self) -> u8 {
         self.text.as_bytes()[self.places[self.at].start as usize]
     }
 
     /// Whether it is `null`.
+    #[inline]
     pub fn is_null(self) -> bool {
         self.first_byte() == b'n'
     }
 
     /// Whether it is an object.
+    #[inline]
     pub fn is_object(self) -> bool {
         self.first_byte() == b'{'
     }
 
     /// Whether it is an array.
+    #[inline]
     pub fn is_array(self) -> bool {
         self.first_byte() == b'['
     }
 
     /// Whether it is a text.
+    #[inline]
     pub fn is_text(self) -> bool {
         self.first_byte() == b'"'
     }
 
-    /// A text, without its escapes.
+    /// A text, without its escapes; none if it has half of a surrogate pair, which is no character.
+    #[inline]
     pub fn text(self) -> Option<Cow<'a, str>> {
-        let raw = self.raw();
-        let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
-        if self.places[self.at].has_escapes {
-            // Half of a surrogate pair is no character: no text can hold it.
-            return serde_json::from_str(raw).ok().map(Cow::Owned);
+        let Place { start, end, has_escapes, .. } = self.places[self.at];
+        if !self.is_text() {
+            return None;
         }
-        Some(Cow::Borrowed(inner))
+        if has_escapes {
+            return serde_json::from_str(self.raw()).ok().map(Cow::Owned);
+        }
+        Some(Cow::Borrowed(&self.text[start as usize + 1..end as usize - 1]))
     }
 
     /// The keys and values of an object, in their order, repeated ones included.
+    #[inline]
     pub fn entries(self) -> Option<Entries<'a>> {
         self.is_object().then_some(Entries { inside: self.inside() })
     }
@@ -354,9 +362,27 @@ impl<'a> Value<'a> {
 
     /// The value of a key of an object; the last one, if there are several.
     pub fn get(self, key: &str) -> Option<Value<'a>> {
-        self.entries()?.filter(|(name, _)| name == key).last().map(|(_, value)| value)
+        let mut inside = self.entries()?.inside;
+        let mut found = None;
+        while let (Some(name), Some(value)) = (inside.next(), inside.next()) {
+            if name.is_key(key) {
+                found = Some(value);
+            }
+        }
+        found
     }
 
+    #[inline]
+    fn is_key(self, key: &str) -> bool {
+        let Place { start, end, has_escapes, .. } = self.places[self.at];
+        if has_escapes {
+            return self.text().is_some_and(|name| name == key);
+        }
+        (end - start) as usize == key.len() + 2
+            && self.text.as_bytes()[start as usize + 1..].starts_with(key.as_bytes())
+    }
+
+    #[inline]
     fn inside(self) -> Inside<'a> {
         Inside { value: Value { at: self.at + 1, ..self }, end: self.places[self.at].next as usize }
     }
@@ -376,6 +402,7 @@ struct Inside<'a> {
 }
 
 impl<'a> Inside<'a> {
+    #[inline]
     fn next(&mut self) -> Option<Value<'a>> {
         let value = self.value;
         if value.at == self.end {
@@ -395,6 +422,7 @@ pub struct Entries<'a> {
 impl<'a> Iterator for Entries<'a> {
     type Item = (Cow<'a, str>, Value<'a>);
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         let (key, value) = (self.inside.next()?, self.inside.next()?);
         // A key of half a character stays as it is written.

@@ -5,7 +5,9 @@
 //! stands beside what is recognised is never dropped: it comes out as the rest.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
+use super::scan::Keys;
 use crate::json::Value;
 
 /// The kinds of entity that exports are known to hold.
@@ -94,18 +96,15 @@ pub fn classify(line: Value<'_>) -> Shape<'_> {
         }
         let Some(entries) = line.entries() else { return Shape::Unknown(None) };
         let mut signs = Signs::default();
-        let mut keys = Entries::with_capacity(4);
+        let mut last = None;
         for (key, value) in entries {
             signs.see(&key, value);
-            // An envelope has few keys; a bare entity needs none of them kept.
-            if keys.len() < 16 {
-                keys.push((key, value));
-            }
+            last = Some((key, value));
         }
         if signs.count != 1 {
-            return told(line, &signs, keys);
+            return told(line, &signs);
         }
-        match keys.pop() {
+        match last {
             // An envelope without a kind: what is in it says more.
             Some((key, value)) if is_payload(&key) && is_container(value) => line = value,
             Some((key, value)) => return single(key, value),
@@ -125,27 +124,17 @@ fn single<'a>(key: Cow<'a, str>, value: Value<'a>) -> Shape<'a> {
 }
 
 /// An object of several keys, or of none.
-fn told<'a>(line: Value<'a>, signs: &Signs, keys: Entries<'a>) -> Shape<'a> {
+fn told<'a>(line: Value<'a>, signs: &Signs) -> Shape<'a> {
     let bare = signs.bare();
-    let all = |keys: Entries<'a>| -> Entries<'a> {
-        if keys.len() == signs.count {
-            return keys;
-        }
-        line.entries().into_iter().flatten().collect()
-    };
+    let entries = || line.entries().into_iter().flatten().collect::<Entries<'_>>();
     // With an id or an address of its own it is an entity that has a custom key of that name.
     let may_be_tagged = signs.has(Signs::TYPE) && !(bare.is_some() && signs.has(Signs::ID | Signs::CHANNEL_REF));
-    let keys = if may_be_tagged {
-        match tagged(signs, bare, all(keys)) {
-            Ok(shape) => return shape,
-            Err(keys) => keys,
-        }
-    } else {
-        keys
-    };
+    if may_be_tagged && let Some(shape) = tagged(signs, bare, entries()) {
+        return shape;
+    }
     let has_lists = signs.has(Signs::CHANNEL_OBJECT) && signs.has(Signs::LIST);
     if !signs.has(Signs::ID) && (has_lists || (signs.has(Signs::MESSAGES) && bare.is_none())) {
-        return element(all(keys));
+        return element(entries());
     }
     match bare {
         Some(kind) => Shape::Entity(kind, line),
@@ -153,26 +142,24 @@ fn told<'a>(line: Value<'a>, signs: &Signs, keys: Entries<'a>) -> Shape<'a> {
     }
 }
 
-/// `{"type","data"}` and `{"type","item"}`, or with the kind once more as the key: gives the keys back if it is neither.
-fn tagged<'a>(signs: &Signs, bare: Option<Kind>, mut keys: Entries<'a>) -> Result<Shape<'a>, Entries<'a>> {
-    let tag_at = keys.iter().rposition(|(key, value)| key == "type" && value.is_text());
-    let Some(tag) = tag_at.and_then(|at| keys[at].1.text()) else { return Err(keys) };
-    let unknown = |keys| {
-        if bare.is_none() && signs.has(Signs::PAYLOAD) { Ok(Shape::Unknown(Some(tag.clone()))) } else { Err(keys) }
-    };
-    let Some(kind) = Kind::from_name(&tag) else { return unknown(keys) };
+/// `{"type","data"}` and `{"type","item"}`, or with the kind once more as the key; none if it is neither.
+fn tagged<'a>(signs: &Signs, bare: Option<Kind>, mut keys: Entries<'a>) -> Option<Shape<'a>> {
+    let tag_at = keys.iter().rposition(|(key, value)| key == "type" && value.is_text())?;
+    let tag = keys[tag_at].1.text()?;
+    let unknown = || (bare.is_none() && signs.has(Signs::PAYLOAD)).then(|| Shape::Unknown(Some(tag.clone())));
+    let Some(kind) = Kind::from_name(&tag) else { return unknown() };
     let named = |name: &str| keys.iter().rposition(|(key, value)| key == name && is_container(*value));
     let payload_at = named("data")
         .or_else(|| named("item"))
         .or_else(|| keys.iter().rposition(|(key, value)| Kind::from_name(key) == Some(kind) && is_container(*value)));
-    let (Some(tag_at), Some(payload_at)) = (tag_at, payload_at) else { return unknown(keys) };
+    let Some(payload_at) = payload_at else { return unknown() };
     let payload = keys[payload_at].1;
     let mut place = 0;
     keys.retain(|(_, value)| {
         place += 1;
         place - 1 != tag_at && place - 1 != payload_at && !value.is_null()
     });
-    Ok(if keys.is_empty() && payload.is_object() {
+    Some(if keys.is_empty() && payload.is_object() {
         Shape::Entity(kind, payload)
     } else {
         Shape::Element(Element { channel: None, parts: vec![(kind, payload)], rest: keys })
@@ -199,6 +186,63 @@ fn is_container(value: Value<'_>) -> bool {
 fn is_payload(key: &str) -> bool {
     matches!(key, "data" | "item")
 }
+
+/// The keys that tell what an object is, and the sign that each is.
+const TELLING: [(&str, u32); 49] = [
+    ("id", Signs::ID),
+    ("type", Signs::TYPE),
+    ("data", Signs::PAYLOAD),
+    ("item", Signs::PAYLOAD),
+    ("channel", Signs::CHANNEL_OBJECT),
+    ("messages", Signs::LIST),
+    ("members", Signs::LIST),
+    ("reads", Signs::LIST),
+    ("read", Signs::LIST),
+    ("reactions", Signs::LIST),
+    ("users", Signs::LIST),
+    ("polls", Signs::LIST),
+    ("cid", Signs::CHANNEL_REF),
+    ("channel_id", Signs::CHANNEL_REF),
+    ("message_id", Signs::MESSAGE_ID),
+    ("text", Signs::MESSAGE),
+    ("html", Signs::MESSAGE),
+    ("attachments", Signs::MESSAGE),
+    ("reply_count", Signs::MESSAGE),
+    ("latest_reactions", Signs::MESSAGE),
+    ("parent_id", Signs::MESSAGE),
+    ("channel_role", Signs::MEMBER),
+    ("notifications_muted", Signs::MEMBER),
+    ("invite_accepted_at", Signs::MEMBER),
+    ("is_moderator", Signs::MEMBER),
+    ("user", Signs::USER_REF),
+    ("user_id", Signs::USER_REF),
+    ("config", Signs::CHANNEL),
+    ("member_count", Signs::CHANNEL),
+    ("created_by", Signs::CHANNEL),
+    ("created_by_id", Signs::CHANNEL),
+    ("frozen", Signs::CHANNEL),
+    ("last_message_at", Signs::CHANNEL),
+    ("role", Signs::USER),
+    ("online", Signs::USER),
+    ("last_active", Signs::USER),
+    ("teams", Signs::USER),
+    ("language", Signs::USER),
+    ("banned", Signs::USER),
+    ("last_engaged_at", Signs::USER),
+    ("last_read", Signs::READ),
+    ("voting_visibility", Signs::POLL),
+    ("vote_counts_by_option", Signs::POLL),
+    ("enforce_unique_vote", Signs::POLL),
+    ("backstage", Signs::CALL),
+    ("ingress", Signs::CALL),
+    ("egress", Signs::CALL),
+    ("current_session_id", Signs::CALL),
+    ("push_provider", Signs::DEVICE),
+];
+
+/// The same, to be found by name: slots are places in [`TELLING`].
+static TELLING_KEYS: LazyLock<Keys> =
+    LazyLock::new(|| Keys::new(TELLING.iter().map(|(key, _)| (*key).into()).collect()));
 
 /// Which of the telling keys an object has.
 #[derive(Default)]
@@ -227,27 +271,13 @@ impl Signs {
     const DEVICE: u32 = 1 << 16;
 
     fn see(&mut self, key: &str, value: Value<'_>) {
-        let is_list = || value.is_array() || value.is_null();
         self.count += 1;
-        self.seen |= match key {
-            "id" => Self::ID,
-            "type" => Self::TYPE,
-            "data" | "item" => Self::PAYLOAD,
-            "channel" if value.is_object() => Self::CHANNEL_OBJECT,
-            "messages" if value.is_array() => Self::LIST | Self::MESSAGES,
-            "messages" | "members" | "reads" | "read" | "reactions" | "users" | "polls" if is_list() => Self::LIST,
-            "cid" | "channel_id" => Self::CHANNEL_REF,
-            "message_id" => Self::MESSAGE_ID,
-            "text" | "html" | "attachments" | "reply_count" | "latest_reactions" | "parent_id" => Self::MESSAGE,
-            "channel_role" | "notifications_muted" | "invite_accepted_at" | "is_moderator" => Self::MEMBER,
-            "user" | "user_id" => Self::USER_REF,
-            "config" | "member_count" | "created_by" | "created_by_id" | "frozen" | "last_message_at" => Self::CHANNEL,
-            "role" | "online" | "last_active" | "teams" | "language" | "banned" | "last_engaged_at" => Self::USER,
-            "last_read" => Self::READ,
-            "voting_visibility" | "vote_counts_by_option" | "enforce_unique_vote" => Self::POLL,
-            "backstage" | "ingress" | "egress" | "current_session_id" => Self::CALL,
-            "push_provider" => Self::DEVICE,
-            _ => 0,
+        let Some(slot) = TELLING_KEYS.find(key) else { return };
+        self.seen |= match TELLING[slot].1 {
+            Self::CHANNEL_OBJECT if !value.is_object() => 0,
+            Self::LIST if !(value.is_array() || value.is_null()) => 0,
+            Self::LIST if key == "messages" && value.is_array() => Self::LIST | Self::MESSAGES,
+            sign => sign,
         };
     }
 

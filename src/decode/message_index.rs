@@ -1,10 +1,11 @@
 //! Where the messages of a task are, for reactions on lines of their own: those of late in memory, earlier ones on disk.
 
-use std::collections::HashMap;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use tempfile::{SpooledTempFile, spooled_tempfile, spooled_tempfile_in};
+
+use super::hashed::HashedMap;
 
 /// Messages in memory. A reaction that follows its message within so many others is placed at once.
 const IN_MEMORY: usize = 1 << 18;
@@ -17,7 +18,9 @@ pub(super) type Place = (i64, u32);
 
 #[derive(Debug)]
 pub(super) struct MessageIndex {
-    recent: HashMap<u64, Place>,
+    /// Those that nobody has looked for yet: most files have no such reactions.
+    latest: Vec<(u64, Place)>,
+    recent: HashedMap<Place>,
     earlier: Option<SpooledTempFile>,
     /// Full maps that went to disk and were not loaded again.
     runs: u64,
@@ -26,20 +29,20 @@ pub(super) struct MessageIndex {
 
 impl Default for MessageIndex {
     fn default() -> Self {
-        Self { recent: HashMap::new(), earlier: None, runs: 0, in_memory: IN_MEMORY }
+        Self { latest: Vec::new(), recent: HashedMap::default(), earlier: None, runs: 0, in_memory: IN_MEMORY }
     }
 }
 
 impl MessageIndex {
     /// Adds a message, by the hash of its id.
     pub(super) fn insert(&mut self, key: u64, place: Place, temp_dir: Option<&Path>) -> io::Result<()> {
-        self.recent.insert(key, place);
-        if self.recent.len() < self.in_memory {
+        self.latest.push((key, place));
+        if self.recent.len() + self.latest.len() < self.in_memory {
             return Ok(());
         }
         let new = || temp_dir.map_or_else(|| spooled_tempfile(0), |dir| spooled_tempfile_in(0, dir));
-        let mut records = Vec::with_capacity(self.recent.len() * RECORD_BYTES);
-        for (key, (created_at_us, channel)) in self.recent.drain() {
+        let mut records = Vec::with_capacity(self.in_memory * RECORD_BYTES);
+        for (key, (created_at_us, channel)) in self.recent.drain().chain(self.latest.drain(..)) {
             records.extend_from_slice(&key.to_le_bytes());
             records.extend_from_slice(&created_at_us.to_le_bytes());
             records.extend_from_slice(&channel.to_le_bytes());
@@ -50,7 +53,8 @@ impl MessageIndex {
     }
 
     /// Where a message is that is in memory.
-    pub(super) fn get(&self, key: u64) -> Option<Place> {
+    pub(super) fn get(&mut self, key: u64) -> Option<Place> {
+        self.recent.extend(self.latest.drain(..));
         self.recent.get(&key).copied()
     }
 
@@ -61,6 +65,7 @@ impl MessageIndex {
 
     /// Puts earlier messages in the place of those in memory. For the end of the file.
     pub(super) fn load_earlier(&mut self) -> io::Result<()> {
+        self.latest.clear();
         self.recent.clear();
         let Some(file) = self.earlier.as_mut().filter(|_| self.runs > 0) else { return Ok(()) };
         self.runs -= 1;
@@ -89,7 +94,10 @@ mod tests {
         let mut index = MessageIndex { in_memory: 10, ..MessageIndex::default() };
         for key in 0..35 {
             index.insert(key, (-i64::try_from(key).unwrap(), 7), None).unwrap();
-            assert_eq!(index.recent.len() as u64, (key + 1) % 10);
+            assert_eq!((index.recent.len() + index.latest.len()) as u64, (key + 1) % 10);
+            if key % 4 == 0 {
+                index.get(key);
+            }
         }
         let mut found = Vec::new();
         loop {

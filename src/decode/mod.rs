@@ -10,6 +10,7 @@ mod cut_reactions;
 mod element;
 pub mod envelope;
 pub mod exclude;
+mod hashed;
 mod message_index;
 mod nested;
 mod object;
@@ -37,6 +38,7 @@ use self::cut_reactions::CutReactions;
 use self::element::address;
 use self::envelope::Kind;
 use self::exclude::Exclusions;
+use self::hashed::HashedSet;
 use self::message_index::MessageIndex;
 use self::object::{Row, missing, text_of, time_of};
 pub use self::plan::MAX_KEYS;
@@ -158,7 +160,7 @@ pub struct Decoder {
     task: Arc<Task>,
     tables: Vec<Table>,
     row: Row,
-    seen: HashSet<u128>,
+    seen: HashedSet,
     /// When each message of this task was created, and in which channel: reactions on lines of their own need it.
     messages: MessageIndex,
     /// The channel of the last message.
@@ -210,7 +212,7 @@ impl Decoder {
             task: Arc::new(task),
             tables,
             row: Row::default(),
-            seen: HashSet::new(),
+            seen: HashedSet::default(),
             messages: MessageIndex::default(),
             channel: Channel::default(),
             snapshot,

@@ -172,7 +172,8 @@ pub(super) fn fill(
                 }
             }
             _ => {
-                if !filler.append(column, builder, row) {
+                let is_absent = column.slots.is_some_and(|slots| slots & scan.present == 0);
+                if is_absent || !filler.append(column, builder, row) {
                     builder.append_null();
                 }
             }

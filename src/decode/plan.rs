@@ -56,6 +56,8 @@ pub(super) struct ColumnPlan {
     pub(super) name: String,
     pub(super) kind: Kind,
     pub(super) sources: Vec<SourcePlan>,
+    /// The slots that it looks at; none if it takes more than values of slots.
+    pub(super) slots: Option<SlotSet>,
     pub(super) required: bool,
     pub(super) empty_is_null: bool,
     pub(super) lenient: bool,
@@ -207,13 +209,17 @@ impl ColumnPlan {
                 Source::Rest => SourcePlan::Rest,
                 Source::Misfits => SourcePlan::Misfits,
             })
-            .collect();
+            .collect::<Vec<_>>();
+        let is_slots =
+            |source: &SourcePlan| !matches!(source, SourcePlan::Context(_) | SourcePlan::Rest | SourcePlan::Misfits);
+        let slots = sources.iter().all(is_slots).then(|| sources.iter().fold(0, |set, source| set | source.slots()));
         let nested = (!column.fields.is_empty())
             .then(|| ObjectPlan::new(&column.fields, std::iter::empty(), std::iter::empty()));
         Self {
             name: column.name.clone(),
             kind: column.kind,
             sources,
+            slots,
             required: column.required,
             empty_is_null: column.empty_is_null,
             lenient: column.lenient,
