@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::{SignedDuration, Timestamp};
 use parquet::basic::{Compression, ZstdLevel};
+use serde_json::{Map, Value};
 
 pub use self::check::CheckArgs;
 pub use self::convert::Convert;
@@ -17,7 +18,7 @@ use crate::columns::Wanted;
 use crate::config;
 use crate::ddl::{Ddl, Engine};
 use crate::error::{Error, Kind, Result};
-use crate::export::{ChannelRef, ExportOptions, ExportVersion, MAX_CHANNELS, Selection};
+use crate::export::{ChannelRef, ExportOptions, ExportVersion, MAX_CHANNELS, Selection, check_filter};
 use crate::inspect::shape::Shape;
 use crate::plan::Rules;
 use crate::reference::Form;
@@ -231,10 +232,10 @@ pub struct Options {
         help_heading = "Selection (part of the lake's identity)"
     )]
     pub channel_type: Vec<String>,
-    /// Only channels that match this QueryChannels filter (JSON)
+    /// Only channels that match this filter of Stream's (JSON, or `@` and a file that holds it)
     #[arg(
         long,
-        value_name = "JSON",
+        value_name = "JSON|@FILE",
         env = "CHATLAKE_FILTER",
         help_heading = "Selection (part of the lake's identity)"
     )]
@@ -566,20 +567,28 @@ impl Options {
         if let Some(cid) = cids.iter().find(|cid| ChannelRef::from_cid(cid).is_none()) {
             return Err(usage(format!("`{cid}` is no channel")).hint("write type:id, such as messaging:general"));
         }
-        let filter = match &self.filter {
-            None => None,
-            Some(text) => Some(serde_json::from_str(text).map_err(|error| {
-                usage("--filter is no JSON object")
-                    .because(error)
-                    .hint(r#"write it as in QueryChannels: {"team":"blue"}"#)
-            })?),
-        };
+        let filter = self.filter.as_deref().map(read_filter).transpose()?;
         if !cids.is_empty() && (filter.is_some() || !self.channel_type.is_empty()) {
             return Err(usage("--channel names the channels, so --channel-type and --filter would do nothing")
                 .hint("leave out one of them"));
         }
         Ok(Selection { cids, channel_types: self.channel_type.clone(), filter })
     }
+}
+
+/// A filter as it is typed, or from the file that is named after `@`.
+fn read_filter(text: &str) -> Result<Map<String, Value>> {
+    const FORM: &str = r#"write it as in QueryChannels: {"team":"blue"}; docs/selection.md has more"#;
+    let text = match text.strip_prefix('@') {
+        None => text.to_owned(),
+        Some(path) => std::fs::read_to_string(path).map_err(|error| {
+            usage(format!("cannot read the filter {path}")).because(error).hint("check --filter and CHATLAKE_FILTER")
+        })?,
+    };
+    let filter: Map<String, Value> =
+        serde_json::from_str(&text).map_err(|error| usage("--filter is no JSON object").because(error).hint(FORM))?;
+    check_filter(&filter).map_err(|error| usage(format!("Stream would refuse --filter: {error}")).hint(FORM))?;
+    Ok(filter)
 }
 
 /// How files are written, and what sorting may take of the memory.
@@ -665,6 +674,8 @@ mod tests {
             (&["--channel", "general"], "is no channel"),
             (&["--channel", "a:b", "--channel-type", "a"], "would do nothing"),
             (&["--filter", "[]"], "no JSON object"),
+            (&["--filter", "@/no/such/file"], "cannot read the filter"),
+            (&["--filter", r#"{"$or":{}}"#], "`$or` takes a list of filters"),
             (&["--rate-share", "0"], "--rate-share"),
             (&["--channels-per-request", "101"], "not 1 to 100"),
             (&["--memory-limit", "1MiB"], "at least 64MiB"),

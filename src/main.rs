@@ -88,6 +88,14 @@ async fn job(
         lake = Lake::open(options.lake.lake()?, &process_env) => lake?.with_single_writer(settings.single_writer),
         error = &mut stop => return Err(error),
     };
+    let expenses = settings.selection.expenses();
+    if !expenses.is_empty() {
+        let why = expenses.join("; ");
+        tracing::warn!(
+            why,
+            "this selection is expensive to list, and may use up the app's API budget: see docs/selection.md"
+        );
+    }
     let mut run = Run::new(&client, &lake, settings, progress);
     if options.plan {
         let spans = tokio::select! {

@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 use super::client::{Answer, Client};
 use super::endpoint::Endpoint;
 use super::error::ApiError;
+use super::filter;
 use super::wire;
 use crate::error::{Error, Kind, Result};
 
@@ -63,6 +64,23 @@ pub struct Selection {
     pub channel_types: Vec<String>,
     /// Stream's own filter conditions, which must hold as well.
     pub filter: Option<Map<String, Value>>,
+}
+
+impl Selection {
+    /// The first query for channels of a span.
+    pub(super) fn query(&self, since: Option<Timestamp>, until: Timestamp) -> Value {
+        let walk = Walk::new(self.clone(), since, until);
+        let created_at = Map::from_iter([("$lt".to_owned(), json!(until))]);
+        walk.filter(created_at, None)
+    }
+
+    /// Why listing these channels costs the app much of Stream's API budget; nothing if it does not.
+    pub fn expenses(&self) -> Vec<String> {
+        match self.query(Some(Timestamp::UNIX_EPOCH), Timestamp::MAX) {
+            Value::Object(query) if self.cids.is_empty() => filter::expenses(&query).into_iter().collect(),
+            _ => Vec::new(),
+        }
+    }
 }
 
 /// Why discovery cannot be complete. It never ends early instead.
@@ -204,9 +222,12 @@ impl Walk {
             }
         }
         match &self.selection.filter {
-            // Two objects under $and, since the user's filter may name the same fields.
-            Some(user) if !user.is_empty() => json!({ "$and": [filter, user] }),
-            _ => Value::Object(filter),
+            Some(user) if user.keys().any(|name| name.starts_with('$') || filter.contains_key(name)) => {
+                json!({ "$and": [filter, user] })
+            }
+            // Side by side where nothing is lost: a query without joined filters costs Stream less.
+            Some(user) => Value::Object(filter.into_iter().chain(user.clone()).collect()),
+            None => Value::Object(filter),
         }
     }
 

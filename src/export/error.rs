@@ -224,6 +224,10 @@ impl From<ApiError> for Error {
                     (Kind::Temporary, "run the same command again later, or lower --rate-share")
                 }
                 Class::Later => (Kind::Temporary, "run the same command again"),
+                Class::Missing | Class::Input if error.endpoint() == Endpoint::QueryChannels => (
+                    Kind::Usage,
+                    "change --filter or --channel-type, if there are any: the message is Stream's; docs/selection.md says what is known of filters",
+                ),
                 Class::Missing | Class::Input => (Kind::Usage, "change what was asked for: the message is Stream's"),
                 Class::NotStream => (Kind::Usage, "check STREAM_BASE_URL: this answer is not from Stream's API"),
             },
