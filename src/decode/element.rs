@@ -18,6 +18,9 @@ impl Decoder {
         let raw = value.clone();
         match classify(value) {
             Shape::Entity(kind, object) => {
+                if self.waits_for_channel(kind, &object, at) {
+                    return self.early.push(at.number, at.offset, raw.as_raw_str(), self.temp_dir.as_deref());
+                }
                 let (element, cid) = std::mem::take(&mut self.element);
                 let cid = if kind == Kind::Channel && element > 0 { self.cid_of_channel(&object).or(cid) } else { cid };
                 let taken = self.entity(kind, object, cid.as_deref(), at);
@@ -31,6 +34,14 @@ impl Decoder {
                 Ok(())
             }
         }
+    }
+
+    /// Whether an entity of an array's element does not say which channel it is of, and neither has the element so far.
+    fn waits_for_channel(&self, kind: Kind, object: &LazyValue<'_>, at: At) -> bool {
+        let (element, cid) = &self.element;
+        let is_in_channel = matches!(kind, Kind::Message | Kind::Member | Kind::Read);
+        let text = |key: &str| lookup(object, key).and_then(|value| value::text(&value).map(Cow::into_owned));
+        *element > 0 && cid.is_none() && is_in_channel && !at.is_late && address(text).is_none()
     }
 
     fn element(&mut self, element: Element<'_>, at: At) -> io::Result<()> {

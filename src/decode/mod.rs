@@ -168,6 +168,8 @@ pub struct Decoder {
     cids: Vec<String>,
     cid_numbers: HashMap<String, u32>,
     waiting: Spool,
+    /// Parts of the element that came before its channel, and need it.
+    early: Spool,
     cut_reactions: CutReactions,
     /// Rows that the message at hand made of its reactions.
     reaction_rows: usize,
@@ -182,6 +184,8 @@ struct At {
     offset: u64,
     /// Envelopes that were opened because what was in them was another.
     opened: u8,
+    /// It has waited for the channel of its element, and none came.
+    is_late: bool,
 }
 
 impl Decoder {
@@ -202,6 +206,7 @@ impl Decoder {
             cids: Vec::new(),
             cid_numbers: HashMap::new(),
             waiting: Spool::default(),
+            early: Spool::default(),
             cut_reactions: CutReactions::default(),
             reaction_rows: 0,
             tally: Tally::default(),
@@ -216,12 +221,18 @@ impl Decoder {
         self
     }
 
-    /// Takes a part of an array of channels: an item of a list is like a line of one key, in the channel that came before it.
+    /// Takes a part of an array of channels: an item of a list is like a line of one key, in the channel of its element. What comes
+    /// before the channel, and does not say itself which it is of, waits for it.
     pub fn part(&mut self, part: Part<'_>) -> io::Result<()> {
-        let Part { element, key, line } = part;
-        if self.element.0 != element {
-            self.element = (element, None);
+        if self.element.0 != part.element {
+            self.take_early()?;
+            self.element = (part.element, None);
         }
+        self.keyed(part)?;
+        if self.element.1.is_some() { self.take_early() } else { Ok(()) }
+    }
+
+    fn keyed(&mut self, Part { key, line, .. }: Part<'_>) -> io::Result<()> {
         let Some(key) = key.filter(|_| !line.is_too_long()) else { return self.line(line) };
         if line.bytes == b"null" {
             return Ok(());
@@ -240,7 +251,7 @@ impl Decoder {
 
     /// Takes one line. The only error is that of a full temporary disk.
     pub fn line(&mut self, line: Line<'_>) -> io::Result<()> {
-        let at = At { number: line.number, offset: line.offset, opened: 0 };
+        let at = At { number: line.number, offset: line.offset, ..At::default() };
         if line.is_too_long() {
             let detail = format!("{} bytes; only its beginning is kept", line.length);
             self.reject_bytes(at, line, "line_too_long", &detail);
@@ -283,14 +294,28 @@ impl Decoder {
         std::mem::take(&mut self.ready)
     }
 
+    /// Takes what has waited for the channel of the element. If none came, it is of none.
+    fn take_early(&mut self) -> io::Result<()> {
+        if self.early.is_empty() {
+            return Ok(());
+        }
+        let mut early = std::mem::take(&mut self.early);
+        let is_known = self.element.1.is_some();
+        early.drain(|number, offset, text| match sonic_rs::from_str::<LazyValue<'_>>(text) {
+            Ok(value) => self.shape(value, At { number, offset, opened: 0, is_late: !is_known }),
+            Err(error) => Err(io::Error::other(error)),
+        })
+    }
+
     /// The end of the file: what is left, and what the lines were.
     pub fn finish(mut self) -> io::Result<(Vec<(usize, RecordBatch)>, Tally)> {
+        self.take_early()?;
         loop {
             let is_last_chance = !self.messages.has_earlier();
             let mut waiting = std::mem::take(&mut self.waiting);
             waiting.drain(|number, offset, text| {
                 if let Ok(value) = sonic_rs::from_str::<LazyValue<'_>>(text) {
-                    self.reaction(&value, At { number, offset, opened: 0 }, is_last_chance)?;
+                    self.reaction(&value, At { number, offset, ..At::default() }, is_last_chance)?;
                 }
                 Ok(())
             })?;

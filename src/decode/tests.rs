@@ -40,6 +40,24 @@ pub(super) fn decode_with(schemas: &Schemas, lines: &[&str]) -> Decoded {
         decoder.line(Line { number: number as u64 + 1, offset, length, bytes }).unwrap();
         offset += length + 1;
     }
+    gathered(decoder)
+}
+
+/// The same for an array of channels, split as exports of version 1 are.
+pub(super) fn decode_array(text: &str) -> Decoded {
+    let mut decoder =
+        Decoder::new(&Schemas::default(), Task { keep_raw: true, ..task(&["messaging:a", "messaging:b"]) });
+    let mut splitter = crate::array::ArraySplitter::new(1 << 20);
+    let each = |part: crate::array::Part<'_>| {
+        decoder.part(part).unwrap();
+        Ok::<_, crate::array::BrokenArray>(())
+    };
+    splitter.push(text.as_bytes(), each).unwrap();
+    splitter.finish().unwrap();
+    gathered(decoder)
+}
+
+fn gathered(decoder: Decoder) -> Decoded {
     let (ready, tally) = decoder.finish().unwrap();
     let mut batches: BTreeMap<&'static str, Vec<RecordBatch>> = BTreeMap::new();
     for (dataset, batch) in ready {
@@ -536,4 +554,39 @@ fn reactions_find_their_messages_wherever_they_stand_in_the_file() {
     sorted.sort();
     assert_eq!(sorted, (0..9).map(|n| format!("m{n}")).collect::<Vec<_>>());
     assert_eq!(tally.reasons, BTreeMap::from([("unknown_message", 1)]));
+}
+
+#[test]
+fn lists_of_an_array_may_come_before_their_channel() {
+    let of = |cid: &str, number: u8| {
+        let id = cid.trim_start_matches("messaging:");
+        let channel = format!(r#""channel":{{"cid":"{cid}","id":"{id}","type":"messaging"}}"#);
+        let members = format!(r#""members":[{{"user_id":"ada-{id}"}},{{"user_id":"bob","user":{{"id":"bob"}}}}]"#);
+        let messages =
+            format!(r#""messages":[{{"id":"m{number}","text":"a\nb","created_at":"2026-01-01T10:00:00Z"}}]"#);
+        (channel, members, messages)
+    };
+    let array = |order: &dyn Fn((String, String, String)) -> [String; 3]| {
+        let elements =
+            [of("messaging:a", 1), of("messaging:b", 2)].map(|parts| format!("{{{}}}", order(parts).join(",\n")));
+        decode_array(&format!("[{}]", elements.join(",")))
+    };
+    let first = array(&|(channel, members, messages)| [channel, messages, members]);
+    for orders in [
+        array(&|(channel, members, messages)| [members, messages, channel]),
+        array(&|(channel, members, messages)| [messages, channel, members]),
+    ] {
+        assert_eq!(orders.tally.rejected, 0);
+        assert_eq!(orders.tally.lines, first.tally.lines);
+        assert_eq!(orders.tally.channels_returned, first.tally.channels_returned);
+        for (dataset, column) in [("messages", "cid"), ("members", "cid"), ("members", "user_id"), ("messages", "id")] {
+            assert_eq!(orders.column(dataset, column), first.column(dataset, column), "{dataset}.{column}");
+        }
+    }
+    // An element without a channel has nothing to wait for.
+    let (_, members, messages) = of("messaging:a", 1);
+    let (channel, others, _) = of("messaging:b", 2);
+    let none = decode_array(&format!("[{{{members},{messages}}},{{{others},{channel}}}]"));
+    assert_eq!(none.tally.rejected, 3);
+    assert_eq!(none.column("members", "cid"), ["messaging:b", "messaging:b"]);
 }
