@@ -3,22 +3,23 @@
 mod check;
 mod convert;
 mod inspect;
+mod selection;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::{SignedDuration, Timestamp};
 use parquet::basic::{Compression, ZstdLevel};
-use serde_json::{Map, Value};
 
 pub use self::check::CheckArgs;
 pub use self::convert::Convert;
 pub use self::inspect::{FilesArgs, GcArgs, LakeArg, RateArg, StatusArgs, StreamArg, TempArg, VerifyArgs};
+pub use self::selection::SelectionArgs;
 use crate::columns::Wanted;
 use crate::config;
 use crate::ddl::{Ddl, Engine};
 use crate::error::{Error, Kind, Result};
-use crate::export::{ChannelRef, ExportOptions, ExportVersion, MAX_CHANNELS, Selection, check_filter};
+use crate::export::{ExportVersion, MAX_CHANNELS};
 use crate::inspect::shape::Shape;
 use crate::plan::Rules;
 use crate::reference::Form;
@@ -99,7 +100,8 @@ pub enum Command {
     Gc(GcArgs),
     /// Show what analysts may rely on: datasets, columns, types, meaning
     ///
-    /// With --lake: as they are in that lake, with the columns that its runs promoted and without those that they left out.
+    /// With --lake: as they are in that lake, with the columns that its runs promoted and without those that they left out. With --config:
+    /// as a run with this configuration writes them, into that lake or a new one.
     Schema(SchemaArgs),
     /// Make a small lake from a simulated chat, and show what to do with it
     Demo(DemoArgs),
@@ -206,56 +208,9 @@ pub struct Options {
     #[arg(long, env = "CHATLAKE_ON_VANISH", value_enum, default_value_t = OnVanish::Keep, help_heading = "Time")]
     pub on_vanish: OnVanish,
 
-    /// Only this channel (type:id); may be repeated
-    #[arg(
-        long,
-        value_name = "CID",
-        env = "CHATLAKE_CHANNEL",
-        value_delimiter = ',',
-        help_heading = "Selection (part of the lake's identity)"
-    )]
-    pub channel: Vec<String>,
-    /// Only the channels in this file, one to a line
-    #[arg(
-        long,
-        value_name = "FILE",
-        env = "CHATLAKE_CHANNELS_FILE",
-        help_heading = "Selection (part of the lake's identity)"
-    )]
-    pub channels_file: Option<PathBuf>,
-    /// Only channels of this type; may be repeated
-    #[arg(
-        long,
-        value_name = "TYPE",
-        env = "CHATLAKE_CHANNEL_TYPE",
-        value_delimiter = ',',
-        help_heading = "Selection (part of the lake's identity)"
-    )]
-    pub channel_type: Vec<String>,
-    /// Only channels that match this filter of Stream's (JSON, or `@` and a file that holds it)
-    #[arg(
-        long,
-        value_name = "JSON|@FILE",
-        env = "CHATLAKE_FILTER",
-        help_heading = "Selection (part of the lake's identity)"
-    )]
-    pub filter: Option<String>,
-    /// Export truncated messages too
-    #[arg(long, env = "CHATLAKE_INCLUDE_TRUNCATED_MESSAGES", help_heading = "Selection (part of the lake's identity)")]
-    pub include_truncated_messages: bool,
-    /// Export softly deleted channels too
-    #[arg(
-        long,
-        env = "CHATLAKE_INCLUDE_SOFT_DELETED_CHANNELS",
-        help_heading = "Selection (part of the lake's identity)"
-    )]
-    pub include_soft_deleted_channels: bool,
-    /// Blank the text of deleted messages
-    #[arg(long, env = "CHATLAKE_CLEAR_DELETED_MESSAGE_TEXT", help_heading = "Selection (part of the lake's identity)")]
-    pub clear_deleted_message_text: bool,
-    /// Ask for user records too
-    #[arg(long, env = "CHATLAKE_EXPORT_USERS", help_heading = "Selection (part of the lake's identity)")]
-    pub export_users: bool,
+    /// Which channels, and what of them.
+    #[command(flatten)]
+    pub selection: SelectionArgs,
 
     /// Promoted columns and exclusions: a TOML file with sections `promote.DATASET` and `exclude`
     #[arg(long, value_name = "FILE", env = "CHATLAKE_CONFIG", help_heading = "Files")]
@@ -331,6 +286,9 @@ pub struct SchemaArgs {
     /// Which lake, for the columns that it has besides and those that it leaves out.
     #[command(flatten)]
     pub lake: LakeArg,
+    /// Promoted columns and exclusions, as runs are to have them
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// How to show it
     #[arg(long, value_enum, default_value_t = SchemaFormat::Table)]
     pub format: SchemaFormat,
@@ -361,6 +319,11 @@ pub enum SchemaFormat {
 }
 
 impl SchemaArgs {
+    /// The configuration, if one is named.
+    pub fn wanted(&self) -> Result<Option<Wanted>> {
+        self.config.as_deref().map(config::read).transpose()
+    }
+
     /// The form that these flags ask for, of a lake if one is named.
     pub fn form(&self, lake: Option<&Shape>) -> Result<Form> {
         const ENGINES: &str = "trino, athena or spark";
@@ -518,14 +481,8 @@ impl Options {
         Ok(Settings {
             rules: Rules { grid, settle: self.settle, revisit: self.revisit.0.clone(), ..defaults.rules },
             removes_vanished: self.on_vanish == OnVanish::Remove,
-            selection: self.selection()?,
-            export: ExportOptions {
-                include_truncated_messages: self.include_truncated_messages,
-                include_soft_deleted_channels: self.include_soft_deleted_channels,
-                clear_deleted_message_text: self.clear_deleted_message_text,
-                export_users: self.export_users,
-                version: self.export_version,
-            },
+            selection: self.selection.selection()?,
+            export: self.selection.export(self.export_version),
             channels_per_request: self.channels_per_request,
             max_concurrent_exports: self.max_concurrent_exports,
             task_deadline: self.task_deadline,
@@ -548,47 +505,6 @@ impl Options {
         let wanted = self.config.as_deref().map(config::read).transpose()?.unwrap_or_default();
         Ok(Wanted { lifts_exclusions: self.lift_exclusions, ..wanted })
     }
-
-    fn selection(&self) -> Result<Selection> {
-        let mut cids = self.channel.clone();
-        if let Some(path) = &self.channels_file {
-            let text = std::fs::read_to_string(path)
-                .map_err(|error| usage(format!("cannot read --channels-file {}", path.display())).because(error))?;
-            cids.extend(
-                text.lines()
-                    .map(str::trim)
-                    .filter(|line| !line.is_empty() && !line.starts_with('#'))
-                    .map(str::to_owned),
-            );
-            if cids.is_empty() {
-                return Err(usage(format!("--channels-file {} names no channel", path.display())));
-            }
-        }
-        if let Some(cid) = cids.iter().find(|cid| ChannelRef::from_cid(cid).is_none()) {
-            return Err(usage(format!("`{cid}` is no channel")).hint("write type:id, such as messaging:general"));
-        }
-        let filter = self.filter.as_deref().map(read_filter).transpose()?;
-        if !cids.is_empty() && (filter.is_some() || !self.channel_type.is_empty()) {
-            return Err(usage("--channel names the channels, so --channel-type and --filter would do nothing")
-                .hint("leave out one of them"));
-        }
-        Ok(Selection { cids, channel_types: self.channel_type.clone(), filter })
-    }
-}
-
-/// A filter as it is typed, or from the file that is named after `@`.
-fn read_filter(text: &str) -> Result<Map<String, Value>> {
-    const FORM: &str = r#"write it as in QueryChannels: {"team":"blue"}; docs/selection.md has more"#;
-    let text = match text.strip_prefix('@') {
-        None => text.to_owned(),
-        Some(path) => std::fs::read_to_string(path).map_err(|error| {
-            usage(format!("cannot read the filter {path}")).because(error).hint("check --filter and CHATLAKE_FILTER")
-        })?,
-    };
-    let filter: Map<String, Value> =
-        serde_json::from_str(&text).map_err(|error| usage("--filter is no JSON object").because(error).hint(FORM))?;
-    check_filter(&filter).map_err(|error| usage(format!("Stream would refuse --filter: {error}")).hint(FORM))?;
-    Ok(filter)
 }
 
 /// How files are written, and what sorting may take of the memory.

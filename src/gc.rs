@@ -275,7 +275,7 @@ fn doomed(facts: &Facts) -> Vec<Doomed> {
             Key::Rejected { .. } => is_old.then_some(Garbage::Rejected),
             Key::Probe(_) => is_old.then_some(Garbage::Probe),
             Key::Lists(name) => (all_silent && is_old && !lists.contains(&name)).then_some(Garbage::Lists),
-            Key::Identity | Key::Entry(_) => None,
+            Key::Identity | Key::Channels(_) | Key::Entry(_) => None,
         }
     };
     let mut doomed: Vec<Doomed> = facts

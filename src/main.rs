@@ -8,6 +8,7 @@ use chatlake::cli::{
     CheckArgs, Cli, Command, Convert, DemoArgs, FilesArgs, GcArgs, LakeArg, LogFormat, Manners, Options, ProgressMode,
     SchemaArgs, StatusArgs, StreamArg, VerifyArgs,
 };
+use chatlake::columns::{Columns, Schemas};
 use chatlake::convert::Conversion;
 use chatlake::error::{Error, Kind, Result};
 use chatlake::export::{self, Client, Credentials};
@@ -154,6 +155,7 @@ async fn check_setup(args: &CheckArgs, manners: &Manners) -> Result<ExitCode> {
     let report = check::check(check::Setup {
         client: brief_client(&args.stream, rate_share),
         lake: args.location(),
+        selected: args.selected()?,
         env: &store::process_env(),
         settle: args.settle,
         rate_share,
@@ -228,6 +230,14 @@ fn plan_text(spans: &[PlannedSpan], json: bool) -> String {
         let PlannedSpan { since, until, cells, channels, requests, minutes, .. } = span;
         text.push_str(&format!("{since:<22} {until:<22} {cells:>6} {channels:>9} {requests:>9} {minutes:>9.1}\n"));
     }
+    let (looked_up, unlisted) =
+        spans.iter().fold((0, 0), |(looked_up, unlisted), span| (looked_up + span.looked_up, unlisted + span.unlisted));
+    if looked_up + unlisted > 0 {
+        let queries = looked_up.div_ceil(30);
+        text.push_str(&format!(
+            "{unlisted} channels are asked for that Stream does not list; {looked_up} were looked up for it, by {queries} queries\n"
+        ));
+    }
     let requests: u64 = spans.iter().map(|span| span.requests).sum();
     let minutes: f64 = spans.iter().map(|span| span.minutes).sum();
     text.push_str(&format!(
@@ -238,12 +248,17 @@ fn plan_text(spans: &[PlannedSpan], json: bool) -> String {
 }
 
 async fn show_schema(args: &SchemaArgs) -> Result<ExitCode> {
+    let wanted = args.wanted()?;
     let shape = match args.lake.lake() {
-        Ok(_) => Some(shape::shape(&open(&args.lake).await?).await?),
+        Ok(_) => Some(shape::shape(&open(&args.lake).await?, wanted.as_ref()).await?),
         Err(_) => None,
     };
     let form = args.form(shape.as_ref())?;
-    let schemas = shape.map(|shape| shape.schemas).unwrap_or_default();
+    let schemas = match (shape, wanted) {
+        (Some(shape), _) => shape.schemas,
+        (None, Some(wanted)) => Schemas::new(&Columns::default().with(&wanted)?)?,
+        (None, None) => Schemas::default(),
+    };
     let texts: Vec<String> = match &args.dataset {
         None => schemas.iter().map(|schema| form.show(schema)).collect(),
         Some(name) => vec![form.show(schemas.find(name).ok_or_else(|| {

@@ -105,15 +105,15 @@ impl Settings {
 
     /// What a lake made with these settings is.
     pub fn identity(&self, app_key: &str) -> Identity {
-        let Selection { cids, channel_types, filter } = self.selection.clone();
+        let Selection { cids, channel_types, filter } = &self.selection;
         Identity {
             format: lake::identity::FORMAT,
             app_key: app_key.to_owned(),
             source: Source::Stream,
             selection: lake::Selection {
-                channels: (!cids.is_empty()).then_some(cids),
-                channel_types,
-                filter: filter.map(serde_json::Value::Object),
+                channel_types: channel_types.clone(),
+                filter: filter.clone().map(serde_json::Value::Object),
+                ..lake::Selection::of_channels(cids)
             },
             include: Include {
                 truncated_messages: self.export.include_truncated_messages,

@@ -149,6 +149,10 @@ impl ExportJob {
         list(out, self.messages(export), |out, message| payload.message(out, channel, &threads, message));
         out.extend_from_slice(b",\"members\":");
         list(out, &channel.members, |out, member| payload.member(out, channel, member, false));
+        if !self.v2 && self.export_users {
+            out.extend_from_slice(b",\"users\":");
+            list(out, self.users_of(export), |out, id| payload.user(out, id));
+        }
         if self.v2 && self.switches.read_lines != ChannelLines::None {
             out.extend_from_slice(b",\"reads\":");
             list(out, &channel.members, |out, member| payload.read(out, channel, member, false));

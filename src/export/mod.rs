@@ -11,6 +11,7 @@
 //! The legacy paths are used (`/export_channels`, `/tasks/{id}`, `/channels`): every SDK generation of exports knows them, and
 //! their timestamps are text.
 
+pub mod channel_list;
 mod client;
 mod credentials;
 mod discovery;

@@ -196,7 +196,7 @@ async fn candidates(
         cids.extend(more.await?);
     }
     let selection = Selection {
-        cids: identity.selection.channels.clone().unwrap_or_default(),
+        cids: lake.channels(&identity.selection).await?.unwrap_or_default(),
         channel_types: identity.selection.channel_types.clone(),
         filter: identity.selection.filter.as_ref().and_then(|filter| filter.as_object().cloned()),
     };

@@ -7,6 +7,7 @@
 //! _chatlake/log/00000000000000000042.json                the commit log
 //! _chatlake/snapshots/00000000000000000100.ndjson.gz     the log up to there, folded
 //! _chatlake/lists/<hash>.json                            long lists of entries, by content
+//! _chatlake/lists/<hash>.txt                             the channels of a lake that is made of many named ones
 //! _chatlake/staging/<run>/<file>.parquet                 whole files that are not committed yet
 //! _chatlake/rejected/<run>/<file>.parquet                rows that did not fit, of a span that was refused
 //! _chatlake/runs/<run>/00000007.json                     the journal of a run
@@ -32,6 +33,8 @@ pub enum Key {
     Snapshot(u64),
     /// Long lists of an entry, named by the hash of their content.
     Lists(String),
+    /// The channels of a lake, named by the hash of their list.
+    Channels(String),
     /// A whole file that is not committed, or committed and not settled.
     Staged {
         /// The run that wrote it.
@@ -80,7 +83,8 @@ impl Key {
             ["_chatlake", "log", name] => Some(Self::Entry(number(name, 20, ".json")?)),
             ["_chatlake", "snapshots", name] => Some(Self::Snapshot(number(name, 20, ".ndjson.gz")?)),
             ["_chatlake", "lists", name] => {
-                Some(Self::Lists(name.strip_suffix(".json").filter(|hash| is_name(hash))?.to_owned()))
+                let named = |suffix| name.strip_suffix(suffix).filter(|hash| is_name(hash)).map(str::to_owned);
+                named(".json").map(Self::Lists).or_else(|| named(".txt").map(Self::Channels))
             }
             ["_chatlake", "staging", run, name] => Some(Self::Staged { run_id: uuid(run)?, file: parquet(name)? }),
             ["_chatlake", "rejected", run, name] => Some(Self::Rejected { run_id: uuid(run)?, file: parquet(name)? }),
@@ -149,6 +153,7 @@ impl std::fmt::Display for Key {
             Self::Entry(number) => write!(f, "_chatlake/log/{number:020}.json"),
             Self::Snapshot(number) => write!(f, "_chatlake/snapshots/{number:020}.ndjson.gz"),
             Self::Lists(hash) => write!(f, "_chatlake/lists/{hash}.json"),
+            Self::Channels(hash) => write!(f, "_chatlake/lists/{hash}.txt"),
             Self::Staged { run_id, file } => write!(f, "_chatlake/staging/{run_id}/{file}.parquet"),
             Self::Rejected { run_id, file } => write!(f, "_chatlake/rejected/{run_id}/{file}.parquet"),
             Self::Journal { run_id, seq } => write!(f, "_chatlake/runs/{run_id}/{seq:08}.json"),

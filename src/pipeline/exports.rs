@@ -8,13 +8,12 @@ use futures::{StreamExt, TryStreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Semaphore;
 
+use super::channels::{Channels, Effort, Page};
 use super::file_decoder::{FileDecoder, FileError};
 use super::{Asking, Pipeline};
 use crate::decode::{Routes, Tally, Task};
 use crate::error::{Error, Kind, Result};
-use crate::export::{
-    Asked, ChannelRef, Discovery, Download, DownloadError, ExportRequest, ExportTask, TaskError, TaskFile,
-};
+use crate::export::{Asked, ChannelRef, Download, DownloadError, ExportRequest, ExportTask, TaskError, TaskFile};
 use crate::journal::{Adopted, Record};
 use crate::sort::collector::Collector;
 use crate::window::Window;
@@ -164,14 +163,14 @@ impl<'p> Exports<'p> {
         }
     }
 
-    /// Brings in every channel once: by what earlier runs have asked for, those that are known, and those that discovery finds.
+    /// Brings in every channel once: by what earlier runs have asked for, those that are known, and those that are found.
     pub(super) async fn bring_in(
         self,
         known: BTreeSet<String>,
         adopted: Vec<Adopted>,
-        discovers: bool,
+        mut channels: Option<Channels<'_>>,
     ) -> Result<(Arc<Collector>, Requests, Tally)> {
-        let (Asking { client, .. }, Pipeline { settings, progress, .. }) = (self.asking, self.pipeline);
+        let Pipeline { settings, progress, .. } = self.pipeline;
         let begun: HashSet<&str> = adopted.iter().flat_map(|adopted| &adopted.task.cids).map(String::as_str).collect();
         lock(&self.requests).channels += begun.len() as u64;
         progress.channels(begun.len());
@@ -180,12 +179,20 @@ impl<'p> Exports<'p> {
             .filter(|cid| !begun.contains(cid.as_str()))
             .filter_map(|cid| ChannelRef::from_cid(cid))
             .collect();
-        let discovery = discovers
-            .then(|| Discovery::new(client, settings.selection.clone(), Some(self.span.since), self.span.until));
-        let discovered = stream::try_unfold(discovery, async |discovery| {
-            let Some(mut discovery) = discovery else { return Ok(None) };
-            let page = discovery.next_page().await?;
-            Ok::<_, Error>(page.map(|page| (stream::iter(page.into_iter().map(Ok)), Some(discovery))))
+        if let Some(channels) = &mut channels {
+            channels.leave_out(known.iter().map(String::as_str).chain(begun.iter().copied()));
+        }
+        let discovered = stream::try_unfold(channels, async |channels| {
+            let Some(mut channels) = channels else { return Ok(None) };
+            let Some(Page { channels: page, missing }) = channels.next().await? else {
+                let Effort { looked_up, unlisted } = channels.effort;
+                if looked_up + unlisted > 0 {
+                    tracing::info!(looked_up, unlisted, "asked for channels that Stream does not list any more");
+                }
+                return Ok(None);
+            };
+            lock(&self.requests).missing.extend(missing);
+            Ok::<_, Error>(Some((stream::iter(page.into_iter().map(Ok)), Some(channels))))
         })
         .try_flatten()
         .map_ok(|channel: ChannelRef| {
