@@ -580,6 +580,12 @@ mod tests {
     }
 
     #[test]
+    fn what_is_set_to_nothing_selects_everything() {
+        let nothing = ["--channel=", "--channel-type=", "--filter="];
+        assert_eq!(settings(&nothing).unwrap().selection, Settings::default().selection);
+    }
+
+    #[test]
     fn nonsense_is_refused_with_a_reason() {
         for (flags, part) in [
             (&["--since", "2026-01-02", "--until", "2026-01-01"][..], "is not before"),
@@ -589,6 +595,7 @@ mod tests {
             (&["--window", "5h"], "does not divide a day"),
             (&["--channel", "general"], "is no channel"),
             (&["--channel", "a:b", "--channel-type", "a"], "would do nothing"),
+            (&["--channel-type", "team:a"], "is no channel type"),
             (&["--filter", "[]"], "no JSON object"),
             (&["--filter", "@/no/such/file"], "cannot read the filter"),
             (&["--filter", r#"{"$or":{}}"#], "`$or` takes a list of filters"),

@@ -15,6 +15,7 @@ use chatlake::export::{self, Client, Credentials};
 use chatlake::inspect::against_stream::Sample;
 use chatlake::inspect::{files, shape, status, verify};
 use chatlake::lake::{Lake, store};
+use chatlake::pipeline::channels::PER_QUERY;
 use chatlake::progress::Progress;
 use chatlake::settings::Settings;
 use chatlake::summary::Summary;
@@ -233,9 +234,9 @@ fn plan_text(spans: &[PlannedSpan], json: bool) -> String {
     let (looked_up, unlisted) =
         spans.iter().fold((0, 0), |(looked_up, unlisted), span| (looked_up + span.looked_up, unlisted + span.unlisted));
     if looked_up + unlisted > 0 {
-        let queries = looked_up.div_ceil(30);
+        let queries = looked_up.div_ceil(PER_QUERY);
         text.push_str(&format!(
-            "{unlisted} channels are asked for that Stream does not list; {looked_up} were looked up for it, by {queries} queries\n"
+            "{looked_up} channels were looked up by name, {queries} queries, as the run will do again; {unlisted} that Stream does not list are asked for\n"
         ));
     }
     let requests: u64 = spans.iter().map(|span| span.requests).sum();

@@ -446,7 +446,7 @@ pub struct PlannedSpan {
     pub replaces: bool,
     /// Channels that discovery lists; a replacement also asks for those that the lake knows.
     pub channels: u64,
-    /// Channels that the lake remembers and discovery does not list: they were looked up to see which are deleted.
+    /// Channels that were looked up by name: those of a long list, and those that the lake remembers and discovery does not list.
     pub looked_up: u64,
     /// Those of all channels that Stream does not list, and that are asked for by name.
     pub unlisted: u64,

@@ -68,13 +68,11 @@ pub struct SelectionArgs {
 impl SelectionArgs {
     /// Whether anything was said.
     pub fn is_given(&self) -> bool {
-        let Self { channel, channels_file, channel_type, filter, .. } = self;
-        let options = self.export(ExportVersion::default());
-        !channel.is_empty()
-            || channels_file.is_some()
-            || !channel_type.is_empty()
-            || filter.is_some()
-            || options != ExportOptions::default()
+        said(&self.channel).next().is_some()
+            || self.channels_file.is_some()
+            || said(&self.channel_type).next().is_some()
+            || self.filter().is_some()
+            || self.export(ExportVersion::default()) != ExportOptions::default()
     }
 
     /// What is in an export.
@@ -90,20 +88,35 @@ impl SelectionArgs {
 
     /// The channels.
     pub fn selection(&self) -> Result<Selection> {
-        if let Some(cid) = self.channel.iter().find(|cid| ChannelRef::from_cid(cid).is_none()) {
+        if let Some(cid) = said(&self.channel).find(|cid| ChannelRef::from_cid(cid).is_none()) {
             return Err(usage(format!("`{cid}` is no channel")).hint("write type:id, such as messaging:general"));
         }
+        let channel_types: Vec<String> = said(&self.channel_type).cloned().collect();
+        if let Some(wrong) = channel_types.iter().find(|name| name.contains(|c: char| c == ':' || c.is_whitespace())) {
+            return Err(
+                usage(format!("`{wrong}` is no channel type")).hint("write what stands before the colon of a cid")
+            );
+        }
         let mut cids = self.channels_file.as_deref().map(read_channels).transpose()?.unwrap_or_default();
-        cids.extend(self.channel.iter().cloned());
+        cids.extend(said(&self.channel).cloned());
         cids.sort_unstable();
         cids.dedup();
-        let filter = self.filter.as_deref().map(read_filter).transpose()?;
-        if !cids.is_empty() && (filter.is_some() || !self.channel_type.is_empty()) {
+        let filter = self.filter().map(read_filter).transpose()?;
+        if !cids.is_empty() && (filter.is_some() || !channel_types.is_empty()) {
             return Err(usage("--channel names the channels, so --channel-type and --filter would do nothing")
                 .hint("leave out one of them"));
         }
-        Ok(Selection { cids: cids.into(), channel_types: self.channel_type.clone(), filter })
+        Ok(Selection { cids: cids.into(), channel_types, filter })
     }
+
+    fn filter(&self) -> Option<&str> {
+        self.filter.as_deref().filter(|filter| !filter.is_empty())
+    }
+}
+
+/// A variable that is set to nothing says nothing.
+fn said(list: &[String]) -> impl Iterator<Item = &String> {
+    list.iter().filter(|one| !one.is_empty())
 }
 
 /// The channels of a file, or of standard input.

@@ -411,6 +411,11 @@ impl Discovery {
         Self { client: client.clone(), walk: Walk::new(selection, since, until), named }
     }
 
+    /// How many of the channels that the selection names were looked up.
+    pub fn looked_up(&self) -> usize {
+        self.named.as_ref().filter(|named| named.are_looked_up).map_or(0, |named| named.done)
+    }
+
     /// The channels that the selection names and Stream did not list, as far as they were looked up.
     pub fn take_absent(&mut self) -> Vec<String> {
         self.named.as_mut().map(|named| std::mem::take(&mut named.absent)).unwrap_or_default()

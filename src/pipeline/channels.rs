@@ -12,6 +12,9 @@ use crate::window::Window;
 use super::remembered::Remembered;
 use crate::cpu::Cpu;
 
+/// Channels in one query by name.
+pub const PER_QUERY: u64 = 30;
+
 /// Channels that are looked up at a time.
 const LOOKUPS: usize = 240;
 
@@ -33,7 +36,7 @@ pub struct Channels<'a> {
 /// What asking for channels that were deleted has taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Effort {
-    /// Channels that were looked up by name.
+    /// Channels that were looked up by name, [`PER_QUERY`] to a query.
     pub looked_up: u64,
     /// Channels that Stream does not list, and that are asked for.
     pub unlisted: u64,
@@ -100,6 +103,7 @@ impl<'a> Channels<'a> {
                 return Ok(Some(Page { channels, missing: Vec::new() }));
             }
             let absent = discovery.take_absent();
+            self.effort.looked_up += discovery.looked_up() as u64;
             self.discovery = None;
             let candidates: BTreeSet<String> = self.candidates.drain().collect();
             self.lookups = candidates.into_iter().collect();
@@ -115,13 +119,18 @@ impl<'a> Channels<'a> {
         Ok(Some(self.unlisted(absent, false)))
     }
 
-    /// Channels that Stream does not list: deleted, or never there. Those that are named are missing if they are not asked for.
+    /// Channels that Stream does not list: deleted, or never there. Those that are named are missing if no export could have them.
     fn unlisted(&mut self, cids: Vec<String>, are_named: bool) -> Page {
-        let is_asked = |cid: &String| self.includes_deleted && self.remembered.may_have_messages(cid, self.span);
-        let (asked, not_asked): (Vec<String>, Vec<String>) = cids.into_iter().partition(is_asked);
-        self.effort.unlisted += asked.len() as u64;
-        let channels = asked.iter().filter_map(|cid| ChannelRef::from_cid(cid)).collect();
-        Page { channels, missing: if are_named { not_asked } else { Vec::new() } }
+        let mut page = Page::default();
+        for cid in cids {
+            if !self.includes_deleted || self.remembered.is_gone(&cid) {
+                page.missing.extend(are_named.then_some(cid));
+            } else if !self.remembered.is_over(&cid, self.span) {
+                page.channels.extend(ChannelRef::from_cid(&cid));
+            }
+        }
+        self.effort.unlisted += page.channels.len() as u64;
+        page
     }
 }
 

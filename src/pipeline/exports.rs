@@ -187,7 +187,11 @@ impl<'p> Exports<'p> {
             let Some(Page { channels: page, missing }) = channels.next().await? else {
                 let Effort { looked_up, unlisted } = channels.effort;
                 if looked_up + unlisted > 0 {
-                    tracing::info!(looked_up, unlisted, "asked for channels that Stream does not list any more");
+                    tracing::info!(
+                        looked_up,
+                        unlisted,
+                        "channels were looked up by name; those that Stream does not list are asked for"
+                    );
                 }
                 return Ok(None);
             };

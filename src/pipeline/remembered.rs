@@ -25,8 +25,6 @@ pub(super) struct Remembered {
     seen: HashMap<String, Seen>,
     /// When Stream was last found not to know a channel.
     missing: HashMap<String, Timestamp>,
-    /// Files that were read for it.
-    pub(super) files: u64,
 }
 
 /// A channel, as its latest row says.
@@ -37,7 +35,8 @@ struct Seen {
 }
 
 impl Remembered {
-    /// The channels whose exports did not come or came within `days` of the latest one; of lakes whose exports hold no channels, those with messages then.
+    /// The channels that were exported within so many days of the latest export; if exports hold no channels, those that have messages of
+    /// the last days that are covered.
     pub(super) async fn read(lake: &Lake, state: &State, days: i64, temp_dir: Option<&Path>, cpu: Cpu) -> Result<Self> {
         let mut remembered = Self { missing: missing(lake, state, days).await?, ..Self::default() };
         for file in files(state, days) {
@@ -50,7 +49,6 @@ impl Remembered {
                 }
                 Err(error) => return Err(error),
             };
-            remembered.files += 1;
             let is_snapshot = file.cell.is_none();
             remembered = cpu
                 .run(move || {
@@ -64,18 +62,19 @@ impl Remembered {
 
     /// The channels that a span may ask for although nobody lists them, in no order.
     pub(super) fn candidates(&self, span: Window) -> HashSet<String> {
-        self.seen.keys().filter(|cid| self.may_have_messages(cid, span)).cloned().collect()
+        self.seen.keys().filter(|cid| !self.is_over(cid, span) && !self.is_gone(cid)).cloned().collect()
     }
 
-    /// Whether a channel that Stream does not list may have messages since a span began, as far as the lake knows.
-    pub(super) fn may_have_messages(&self, cid: &str, span: Window) -> bool {
-        let seen = self.seen.get(cid);
-        let is_over = seen.and_then(|seen| seen.deleted_us).is_some_and(|at| at < span.since.as_microsecond());
-        let is_gone = self
-            .missing
-            .get(cid)
-            .is_some_and(|missing| seen.is_none_or(|seen| seen.exported_us <= missing.as_microsecond()));
-        !is_over && !is_gone
+    /// Whether a channel was deleted before a span, and exported after that: nothing of it can be in the span.
+    pub(super) fn is_over(&self, cid: &str, span: Window) -> bool {
+        let deleted_us = self.seen.get(cid).and_then(|seen| seen.deleted_us);
+        deleted_us.is_some_and(|deleted_us| deleted_us < span.since.as_microsecond())
+    }
+
+    /// Whether Stream was found not to know a channel, and it was not exported since.
+    pub(super) fn is_gone(&self, cid: &str) -> bool {
+        let was_seen_after = |missing_us: i64| self.seen.get(cid).is_some_and(|seen| seen.exported_us > missing_us);
+        self.missing.get(cid).is_some_and(|missing| !was_seen_after(missing.as_microsecond()))
     }
 
     fn take(&mut self, batch: &RecordBatch) -> Result<()> {

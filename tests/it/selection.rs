@@ -7,7 +7,7 @@ use std::fs::File;
 use simulator::switches::Switches;
 use simulator::{Channel, Effect, Fault, Message, Reaction, World};
 
-use crate::bench::{Bench, Place, Ran, at, hours};
+use crate::bench::{Bench, Place, Ran, at, hours, is_long};
 
 const DAY: [&str; 2] = ["2026-01-05", "2026-01-06"];
 
@@ -131,8 +131,49 @@ fn listed(count: usize, step: usize) -> (World, String) {
 }
 
 #[test]
+fn a_listed_channel_that_stream_does_not_list_is_asked_for_once_and_only_if_deleted_ones_are_wanted() {
+    for wants_deleted in [false, true] {
+        let (mut world, mut list) = listed(40, 10);
+        list.push_str("team:unknown\n");
+        let deleted = "team:bulk-00010";
+        world.delete_channel(deleted, at("2026-01-05T12:00:00Z"), false).unwrap();
+        let mut bench = Bench::with(world, Switches::default(), Place::Folder).unwrap();
+        std::fs::write(bench.folder.path().join("channels.txt"), list).unwrap();
+        let mut run = |day: &str, now: &str| {
+            bench.set_time(at(now));
+            bench.simulator.clear_calls();
+            let until = (at(day) + hours(24)).to_string();
+            let options = if wants_deleted { &["--include-soft-deleted-channels"][..] } else { &[] };
+            let summary = bench.sync(day, &until, &[&["--channels-file", "channels.txt"], options].concat());
+            let summary = summary.assert_status(0, "committed");
+            let calls = bench.simulator.calls_of("ExportChannels").into_iter();
+            let asked: BTreeSet<String> = calls.flat_map(|call| call.cids).collect();
+            (asked, summary["missing_channels"].clone(), channels(&bench))
+        };
+        let spoke = ["team:bulk-00000", "team:bulk-00020", "team:bulk-00030"];
+        let (asked, missing, found) = run("2026-01-05", "2026-01-06T00:30:00Z");
+        let (mut wanted, mut unlisted) = (set(&spoke), vec![deleted, "team:unknown"]);
+        if wants_deleted {
+            wanted.insert(deleted.to_owned());
+            unlisted.remove(0);
+        }
+        assert_eq!(found, wanted);
+        assert_eq!(missing, serde_json::json!(unlisted));
+        if wants_deleted {
+            wanted.insert("team:unknown".to_owned());
+        }
+        assert_eq!(asked, wanted);
+        // Nothing can have come since, and who was unknown is not asked for again.
+        let (asked, missing, _) = run("2026-01-06", "2026-01-07T00:30:00Z");
+        assert_eq!(asked, set(&[]));
+        assert_eq!(missing, serde_json::json!(unlisted));
+    }
+}
+
+#[test]
 fn of_a_hundred_thousand_listed_channels_those_that_spoke_are_exported() {
-    let (world, mut list) = listed(100_000, 2_500);
+    let count: usize = if is_long() { 500_000 } else { 100_000 };
+    let (world, mut list) = listed(count, count / 40);
     // Three that Stream does not know are missing, and no request is spent on them.
     list.push_str("team:x1\nteam:x2\nteam:x3\n");
     let limits = [("QueryChannels".to_owned(), 1_000_000)].into();
@@ -146,11 +187,12 @@ fn of_a_hundred_thousand_listed_channels_those_that_spoke_are_exported() {
     let (ran, peak_mib) = bench.run_watched(&named);
     let summary = ran.assert_status(0, "committed");
     println!("{peak_mib} MiB, {:?}", begun.elapsed());
-    assert!(peak_mib <= 160, "{peak_mib} MiB");
+    assert!(peak_mib <= 160, "{peak_mib} MiB for {count} channels");
     assert_eq!(channels(&bench).len(), 40);
     assert_eq!(bench.exports(), 2, "40 channels by 25");
     // One to begin with, and the list by 30.
-    assert_eq!(bench.simulator.calls_of("QueryChannels").len(), 1 + 100_003_usize.div_ceil(30));
+    let queries = bench.simulator.calls_of("QueryChannels").len();
+    assert_eq!(queries, 1 + (count + 3).div_ceil(30));
     assert_eq!(summary["missing_channels"], serde_json::json!(["team:x1", "team:x2", "team:x3"]), "{summary}");
     let identity = std::fs::metadata(bench.folder.path().join("lake/_chatlake/lake.json")).unwrap();
     assert!(identity.len() < 2_000, "{identity:?}");
@@ -164,7 +206,10 @@ fn of_a_hundred_thousand_listed_channels_those_that_spoke_are_exported() {
     again.assert_status(0, "already_committed");
     std::fs::write(&reversed, list.replacen("team:bulk-00001", "# left out", 1)).unwrap();
     let other = bench.run(&[&arguments[..], &["reversed.txt"]].concat());
-    other.assert_refused(2, &["`selection.channels_file.channels` is 100003 in the lake and 100002 in this run"]);
+    other.assert_refused(
+        2,
+        &[&format!("`selection.channels_file.channels` is {} in the lake and {} in this run", count + 3, count + 2)],
+    );
     // A week later those that are still missing are not asked for, nor those that never spoke.
     bench.set_time(at("2026-01-14"));
     bench.simulator.clear_calls();
@@ -172,6 +217,15 @@ fn of_a_hundred_thousand_listed_channels_those_that_spoke_are_exported() {
     assert_eq!(bench.exports(), 2);
     let verified = bench.run(&["verify", "--deep", "--against-stream", "3"]);
     assert_eq!(verified.code, 0, "{verified:#?}");
+    // The list is part of the lake.
+    let lists = bench.folder.path().join("lake/_chatlake/lists");
+    let is_list = |path: &std::path::PathBuf| path.extension().is_some_and(|extension| extension == "txt");
+    let mut files = std::fs::read_dir(&lists).unwrap().map(|entry| entry.unwrap().path());
+    let aside = files.find(is_list).unwrap();
+    println!("{} bytes of list", aside.metadata().unwrap().len());
+    std::fs::remove_file(&aside).unwrap();
+    bench.run(&["verify"]).assert_refused(65, &[]);
+    bench.run(&[&arguments[..], &["channels.txt"]].concat()).assert_status(0, "already_committed");
 }
 
 #[test]
