@@ -50,7 +50,7 @@ pub struct SelectionArgs {
     /// Export truncated messages too
     #[arg(long, env = "CHATLAKE_INCLUDE_TRUNCATED_MESSAGES", help_heading = "Selection (part of the lake's identity)")]
     pub include_truncated_messages: bool,
-    /// Export softly deleted channels too
+    /// Export softly deleted channels too, those included that the lake remembers and Stream does not list
     #[arg(
         long,
         env = "CHATLAKE_INCLUDE_SOFT_DELETED_CHANNELS",

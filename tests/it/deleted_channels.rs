@@ -117,6 +117,31 @@ fn without_channel_rows_messages_tell_which_channels_there_were() {
     assert_exact(&bench, "2026-01-07");
 }
 
+#[cfg(debug_assertions)]
+#[test]
+fn a_run_that_dies_with_a_deleted_channel_in_hand_is_gone_on_with() {
+    for point in ["put-task:after#1", "put-entry:before#1", "put-entry:after#1"] {
+        let mut bench = bench_with(Switches::default());
+        sync(&mut bench, "2026-01-06", &[DELETED]).assert_status(0, "committed");
+        bench.simulator.world(|world| {
+            say(world, GONE, "last-words", "2026-01-06T10:00:00Z");
+            world.delete_channel(GONE, at("2026-01-06T12:00:00Z"), false).unwrap();
+        });
+        let one_by_one = [DELETED, "--channels-per-request", "1", "--max-concurrent-exports", "1"];
+        bench.set("CHATLAKE_CRASH_AT", point);
+        let ran = sync(&mut bench, "2026-01-07", &one_by_one);
+        assert_eq!(ran.signal, Some(6), "{point}: {ran:#?}");
+        let mut exports = bench.exports();
+        bench.set("CHATLAKE_CRASH_AT", "");
+        let ran = sync(&mut bench, "2026-01-07", &one_by_one);
+        assert_eq!(ran.code, 0, "{point}: {ran:#?}");
+        exports += bench.exports();
+        assert_eq!(exports, 2, "{point}: one for each of two channels");
+        assert_exact(&bench, "2026-01-07");
+        assert_eq!(deletions(&bench), [false, true], "{point}");
+    }
+}
+
 #[test]
 fn a_channel_that_was_deleted_for_good_is_missing_once() {
     let mut bench = bench_with(Switches::default());

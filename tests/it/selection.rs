@@ -228,6 +228,28 @@ fn of_a_hundred_thousand_listed_channels_those_that_spoke_are_exported() {
     bench.run(&[&arguments[..], &["channels.txt"]].concat()).assert_status(0, "already_committed");
 }
 
+#[cfg(debug_assertions)]
+#[test]
+fn a_run_that_dies_while_it_writes_its_list_is_made_good_by_the_next() {
+    for point in ["put-channels:before#1", "put-channels:after#1", "put-identity:before#1", "put-identity:after#1"] {
+        let (world, list) = listed(1_100, 500);
+        let mut bench = Bench::with(world, Switches::default(), Place::Folder).unwrap();
+        std::fs::write(bench.folder.path().join("channels.txt"), list).unwrap();
+        let run = |bench: &Bench| bench.sync(DAY[0], DAY[1], &["--channels-file", "channels.txt"]);
+        bench.set("CHATLAKE_CRASH_AT", point);
+        let ran = run(&bench);
+        assert_eq!(ran.signal, Some(6), "{point}: {ran:#?}");
+        bench.set("CHATLAKE_CRASH_AT", "");
+        run(&bench).assert_status(0, "committed");
+        assert_eq!(channels(&bench).len(), 3, "{point}");
+        let verified = bench.run(&["verify", "--deep"]);
+        assert_eq!(verified.code, 0, "{point}: {verified:#?}");
+        let swept = bench.run(&["gc", "--json"]);
+        assert_eq!(swept.code, 0, "{point}: {swept:#?}");
+        assert!(!swept.stdout.contains(".txt"), "{point}: {swept:#?}");
+    }
+}
+
 #[test]
 fn a_bad_list_is_refused_with_its_lines() {
     let bench = Bench::with(world(), Switches::default(), Place::Folder).unwrap();
