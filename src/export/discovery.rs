@@ -508,10 +508,26 @@ impl Client {
     pub async fn listed(&self, cids: &[String]) -> Result<HashMap<String, ChannelRef>, DiscoveryError> {
         let mut listed = HashMap::new();
         for at_once in cids.chunks(LOOKUPS_AT_ONCE * PAGE_CHANNELS) {
-            let query = |cids: &[String]| Query { filter: json!({ "cid": { "$in": cids } }), offset: 0 };
-            let answers = at_once.chunks(PAGE_CHANNELS).map(|cids| self.query_channels(query(cids), PAGE_CHANNELS));
-            let found = try_join_all(answers).await?.into_iter().flat_map(|answer| answer.body);
-            listed.extend(found.map(|channel| (channel.cid.clone(), channel)));
+            let found = try_join_all(at_once.chunks(PAGE_CHANNELS).map(|cids| self.look_up(cids))).await?;
+            listed.extend(found.into_iter().flatten().map(|channel| (channel.cid.clone(), channel)));
+        }
+        Ok(listed)
+    }
+
+    /// Asks again for those that are not in an answer until there is none: how many values Stream takes notice of is not documented.
+    async fn look_up(&self, cids: &[String]) -> Result<Vec<ChannelRef>, DiscoveryError> {
+        let mut listed = Vec::new();
+        let mut left: Vec<&str> = cids.iter().map(String::as_str).collect();
+        while !left.is_empty() {
+            let query = Query { filter: json!({ "cid": { "$in": left } }), offset: 0 };
+            let before = left.len();
+            for channel in self.query_channels(query, PAGE_CHANNELS).await?.body {
+                left.retain(|cid| *cid != channel.cid);
+                listed.push(channel);
+            }
+            if left.len() == before {
+                break;
+            }
         }
         Ok(listed)
     }
