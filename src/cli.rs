@@ -3,6 +3,7 @@
 mod check;
 mod convert;
 mod inspect;
+mod schema;
 mod selection;
 
 use std::path::PathBuf;
@@ -14,15 +15,13 @@ use parquet::basic::{Compression, ZstdLevel};
 pub use self::check::CheckArgs;
 pub use self::convert::Convert;
 pub use self::inspect::{FilesArgs, GcArgs, LakeArg, RateArg, StatusArgs, StreamArg, TempArg, VerifyArgs};
+pub use self::schema::{SchemaArgs, SchemaFormat};
 pub use self::selection::SelectionArgs;
 use crate::columns::Wanted;
 use crate::config;
-use crate::ddl::{Ddl, Engine};
 use crate::error::{Error, Kind, Result};
 use crate::export::{ExportVersion, MAX_CHANNELS};
-use crate::inspect::shape::Shape;
 use crate::plan::Rules;
-use crate::reference::Form;
 use crate::settings::{Settings, row_group_bytes, sort_bytes};
 use crate::window::{Grid, Window, parse_duration, parse_time};
 use crate::write::parquet_file::FileOptions;
@@ -276,76 +275,6 @@ pub struct Options {
     /// Accept a store that ignores conditional writes: safe only if no two runs ever overlap
     #[arg(long, env = "CHATLAKE_SINGLE_WRITER", help_heading = "Limits")]
     pub single_writer: bool,
-}
-
-/// `chatlake schema`
-#[derive(Debug, Args)]
-pub struct SchemaArgs {
-    /// One dataset [default: all]
-    pub dataset: Option<String>,
-    /// Which lake, for the columns that it has besides and those that it leaves out.
-    #[command(flatten)]
-    pub lake: LakeArg,
-    /// Promoted columns and exclusions, as runs are to have them
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// How to show it
-    #[arg(long, value_enum, default_value_t = SchemaFormat::Table)]
-    pub format: SchemaFormat,
-    /// Whose SQL it is
-    #[arg(long, value_enum, help_heading = "For --format ddl")]
-    pub engine: Option<Engine>,
-    /// Where the engine finds the lake [default: where --lake is, or a placeholder]
-    #[arg(long, value_name = "URL", help_heading = "For --format ddl")]
-    pub location: Option<String>,
-    /// Partition folders of messages and reactions [default: as the lake has them, or event_date]
-    #[arg(long, value_name = "COLUMNS", env = "CHATLAKE_PARTITION_BY", value_enum, help_heading = "For --format ddl")]
-    pub partition_by: Option<PartitionBy>,
-}
-
-/// How a schema is shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum SchemaFormat {
-    /// For people.
-    Table,
-    /// As in `schemas/`.
-    Json,
-    /// Arrow types.
-    Arrow,
-    /// Tables for a page.
-    Markdown,
-    /// SQL that shows the files to a query engine as tables.
-    Ddl,
-}
-
-impl SchemaArgs {
-    /// The configuration, if one is named.
-    pub fn wanted(&self) -> Result<Option<Wanted>> {
-        self.config.as_deref().map(config::read).transpose()
-    }
-
-    /// The form that these flags ask for, of a lake if one is named.
-    pub fn form(&self, lake: Option<&Shape>) -> Result<Form> {
-        const ENGINES: &str = "trino, athena or spark";
-        match (self.format, self.engine) {
-            (SchemaFormat::Ddl, Some(engine)) => Ok(Form::Ddl(Ddl {
-                engine,
-                location: self.location.clone().or_else(|| lake.map(|lake| lake.location.clone())),
-                by_channel_type: match self.partition_by {
-                    Some(partition_by) => partition_by == PartitionBy::ChannelType,
-                    None => lake.and_then(|lake| lake.by_channel_type).unwrap_or_default(),
-                },
-            })),
-            (SchemaFormat::Ddl, None) => Err(usage("--format ddl is written for one engine, and none is named")
-                .hint(format!("add --engine with {ENGINES}"))),
-            (_, Some(_)) => Err(usage("--engine does nothing without --format ddl")
-                .hint(format!("write --format ddl --engine with {ENGINES}, or leave out --engine"))),
-            (SchemaFormat::Table, None) => Ok(Form::Table),
-            (SchemaFormat::Json, None) => Ok(Form::Json),
-            (SchemaFormat::Arrow, None) => Ok(Form::Arrow),
-            (SchemaFormat::Markdown, None) => Ok(Form::Markdown),
-        }
-    }
 }
 
 /// `chatlake demo`

@@ -36,14 +36,6 @@ impl Decoder {
         }
     }
 
-    /// Whether an entity of an array's element does not say which channel it is of, and neither has the element so far.
-    fn waits_for_channel(&self, kind: Kind, object: &LazyValue<'_>, at: At) -> bool {
-        let (element, cid) = &self.element;
-        let is_in_channel = matches!(kind, Kind::Message | Kind::Member | Kind::Read);
-        let text = |key: &str| lookup(object, key).and_then(|value| value::text(&value).map(Cow::into_owned));
-        *element > 0 && cid.is_none() && is_in_channel && !at.is_late && address(text).is_none()
-    }
-
     fn element(&mut self, element: Element<'_>, at: At) -> io::Result<()> {
         let Element { channel, parts, rest } = element;
         let cid = match &channel {

@@ -13,6 +13,7 @@ pub mod exclude;
 mod message_index;
 mod nested;
 mod object;
+mod part;
 mod path;
 mod plan;
 mod rejects;
@@ -51,7 +52,6 @@ pub use self::set_aside::{FirstSetAside, SetAside};
 use self::spool::Spool;
 pub use self::table::{HIDDEN_COLUMNS, hidden_schema};
 use self::table::{Place, Table};
-use crate::array::Part;
 use crate::columns::Schemas;
 use crate::kinds::Kinds;
 use crate::ndjson::Line;
@@ -221,34 +221,6 @@ impl Decoder {
         self
     }
 
-    /// Takes a part of an array of channels: an item of a list is like a line of one key, in the channel of its element. What comes
-    /// before the channel, and does not say itself which it is of, waits for it.
-    pub fn part(&mut self, part: Part<'_>) -> io::Result<()> {
-        if self.element.0 != part.element {
-            self.take_early()?;
-            self.element = (part.element, None);
-        }
-        self.keyed(part)?;
-        if self.element.1.is_some() { self.take_early() } else { Ok(()) }
-    }
-
-    fn keyed(&mut self, Part { key, line, .. }: Part<'_>) -> io::Result<()> {
-        let Some(key) = key.filter(|_| !line.is_too_long()) else { return self.line(line) };
-        if line.bytes == b"null" {
-            return Ok(());
-        }
-        let mut keyed = std::mem::take(&mut self.keyed);
-        keyed.clear();
-        keyed.push(b'{');
-        keyed.extend_from_slice(serde_json::Value::from(key).to_string().as_bytes());
-        keyed.push(b':');
-        keyed.extend_from_slice(line.bytes);
-        keyed.push(b'}');
-        let taken = self.line(Line { length: keyed.len() as u64, bytes: &keyed, ..line });
-        self.keyed = keyed;
-        taken
-    }
-
     /// Takes one line. The only error is that of a full temporary disk.
     pub fn line(&mut self, line: Line<'_>) -> io::Result<()> {
         let at = At { number: line.number, offset: line.offset, ..At::default() };
@@ -292,19 +264,6 @@ impl Decoder {
     /// Batches that are full.
     pub fn take_ready(&mut self) -> Vec<(usize, RecordBatch)> {
         std::mem::take(&mut self.ready)
-    }
-
-    /// Takes what has waited for the channel of the element. If none came, it is of none.
-    fn take_early(&mut self) -> io::Result<()> {
-        if self.early.is_empty() {
-            return Ok(());
-        }
-        let mut early = std::mem::take(&mut self.early);
-        let is_known = self.element.1.is_some();
-        early.drain(|number, offset, text| match sonic_rs::from_str::<LazyValue<'_>>(text) {
-            Ok(value) => self.shape(value, At { number, offset, opened: 0, is_late: !is_known }),
-            Err(error) => Err(io::Error::other(error)),
-        })
     }
 
     /// The end of the file: what is left, and what the lines were.
