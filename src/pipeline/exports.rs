@@ -147,7 +147,6 @@ impl<'p> Exports<'p> {
         number: u32,
     ) -> Self {
         let settings = pipeline.settings;
-        let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let span = Window { since: cells[0].since, until: cells[cells.len() - 1].until };
         Self {
             pipeline,
@@ -156,8 +155,12 @@ impl<'p> Exports<'p> {
             asked,
             cells,
             number,
-            collector: Arc::new(Collector::new(pipeline.schemas, settings.sort_bytes, settings.temp_dir.as_deref())),
-            decoders: Semaphore::new(cores),
+            collector: Arc::new(Collector::new(
+                pipeline.schemas,
+                settings.memory.sort_bytes(),
+                settings.temp_dir.as_deref(),
+            )),
+            decoders: Semaphore::new(settings.memory.decoders()),
             requests: Mutex::default(),
             tally: Mutex::default(),
             unanswered: Mutex::default(),
@@ -327,7 +330,7 @@ impl<'p> Exports<'p> {
         self.read(task, superseded, asked, file).await
     }
 
-    /// Downloads and decodes a finished task: as many at a time as there are cores.
+    /// Downloads and decodes a finished task: as many at a time as there are cores and memory for.
     async fn read(
         &self,
         task: &ExportTask,

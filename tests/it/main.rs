@@ -26,6 +26,7 @@ mod ledger;
 mod load;
 mod lost_answers;
 mod many;
+mod memory;
 mod race;
 mod refusals;
 mod replace;
