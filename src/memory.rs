@@ -14,8 +14,14 @@ const PROGRAM_BYTES: usize = 40 << 20;
 /// One file being decoded: bytes that arrived, columns that fill up, what is remembered of its messages.
 const DECODER_BYTES: usize = 12 << 20;
 
+/// What long lines leave to everything else.
+const LINELESS_BYTES: usize = 64 << 20;
+
 /// From here on uploads need not be frugal.
 const AMPLE_BYTES: usize = 96 << 20;
+
+/// The longest line: a whole channel may be one.
+pub(crate) const MAX_LINE_BYTES: usize = 64 << 20;
 
 /// The least memory that a row may be taken to need.
 const ROW_BYTES: usize = 64;
@@ -64,6 +70,11 @@ impl Memory {
     pub fn decoders(self) -> usize {
         let cores = std::thread::available_parallelism().map_or(2, NonZero::get);
         (self.stage_bytes() / DECODER_BYTES).clamp(1, cores)
+    }
+
+    /// The longest line. One at a time may be longer than a decoder's share. It is there three times: as it grows, and as rows.
+    pub fn line_bytes(self) -> usize {
+        ((self.limit_bytes - LINELESS_BYTES) / 3).clamp(4 << 20, MAX_LINE_BYTES)
     }
 
     /// Unencoded size of a row group. Its columns are encoded while it fills and handed over at its end.

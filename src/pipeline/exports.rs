@@ -354,6 +354,7 @@ impl<'p> Exports<'p> {
         lock(&self.requests).is_as_old_as(exported_at);
         let decoder =
             FileDecoder::new(self.pipeline.schemas, settings.export.version, asked, Arc::clone(&self.collector))
+                .within(settings.memory)
                 .with_temp_dir(settings.temp_dir.as_deref());
         let mut download = Download::new(client, file);
         let (tally, _) = decoder.read(&mut download, *cpu, |chunk| progress.downloaded(chunk.len())).await?;

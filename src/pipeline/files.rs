@@ -113,6 +113,7 @@ impl Pipeline<'_> {
         };
         let decoder = FileDecoder::new(self.schemas, file.version, task, Arc::clone(collector))
             .of_file(&file.name)
+            .within(settings.memory)
             .with_temp_dir(settings.temp_dir.as_deref());
         let mut bytes = file.open().await?;
         let read = decoder.read(&mut bytes, self.cpu, |chunk| progress.downloaded(chunk.len())).await;

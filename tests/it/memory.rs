@@ -74,3 +74,34 @@ fn hundreds_of_megabytes_and_a_thousand_days_fit_the_limit() {
         std::fs::remove_file(path).unwrap();
     }
 }
+
+/// Lines that each hold a channel with so many MB of messages.
+fn write_long_lines(path: &Path, megabytes: usize, lines: usize) {
+    let mut file = BufWriter::new(File::create(path).unwrap());
+    let text = "what people write ".repeat(10);
+    for channel in 0..lines {
+        let name = path.file_name().unwrap().to_string_lossy();
+        let messages: Vec<String> = (0..megabytes * 1_000_000 / 250)
+            .map(|number| {
+                let id = format!("{name}-{channel}-{number}");
+                format!(r#"{{"id":"{id}","text":"{text}","created_at":"2023-01-01T10:00:00Z"}}"#)
+            })
+            .collect();
+        let channel = format!(r#"{{"type":"team","id":"{name}-{channel}","cid":"team:{name}-{channel}"}}"#);
+        writeln!(file, r#"{{"channel":{channel},"messages":[{}],"members":[]}}"#, messages.join(",")).unwrap();
+    }
+    file.flush().unwrap();
+}
+
+#[test]
+fn long_lines_are_held_one_at_a_time_and_refused_where_they_do_not_fit() {
+    let bench = Bench::with(World::empty(), unlimited(), Place::Folder).unwrap();
+    for name in ["a", "b", "c"] {
+        write_long_lines(&bench.folder.path().join(name), 8, 2);
+    }
+    let convert = ["convert", "--json", "a", "b", "c"];
+    let summary = assert_fits(&bench, &convert, 96).assert_status(0, "committed");
+    assert_eq!(summary["datasets"]["messages"]["rows"], 6 * 32_000, "{summary}");
+    assert_fits(&bench, &[&convert[..], &["--lake", "other"]].concat(), 64)
+        .assert_refused(2, &["line 1 of", "--memory-limit", "256MiB"]);
+}
