@@ -21,8 +21,9 @@ use crate::columns::Wanted;
 use crate::config;
 use crate::error::{Error, Kind, Result};
 use crate::export::{ExportVersion, MAX_CHANNELS};
+use crate::memory::Memory;
 use crate::plan::Rules;
-use crate::settings::{Settings, row_group_bytes, sort_bytes};
+use crate::settings::Settings;
 use crate::window::{Grid, Window, parse_duration, parse_time};
 use crate::write::parquet_file::FileOptions;
 
@@ -257,7 +258,7 @@ pub struct Options {
     /// How long Stream may work on one export
     #[arg(long, value_name = "DURATION", env = "CHATLAKE_TASK_DEADLINE", default_value = "24h", value_parser = parse_duration, help_heading = "Limits")]
     pub task_deadline: SignedDuration,
-    /// Memory for sorting, writing and uploading
+    /// Memory of the process
     #[arg(long, value_name = "BYTES", env = "CHATLAKE_MEMORY_LIMIT", default_value = "256MiB", value_parser = parse_bytes, help_heading = "Limits")]
     pub memory_limit: u64,
     /// Where there is room.
@@ -405,7 +406,7 @@ impl Options {
         within("--channels-per-request", self.channels_per_request, 1, MAX_CHANNELS)?;
         within("--max-concurrent-exports", self.max_concurrent_exports, 1, 64)?;
         self.rate.rate_share()?;
-        let (file, sort_bytes) = files_and_memory(self.compression, self.target_file_size, self.memory_limit)?;
+        let (file, memory) = files_and_memory(self.compression, self.target_file_size, self.memory_limit)?;
         let defaults = Settings::default();
         Ok(Settings {
             rules: Rules { grid, settle: self.settle, revisit: self.revisit.0.clone(), ..defaults.rules },
@@ -418,7 +419,7 @@ impl Options {
             by_channel_type: self.partition_by == PartitionBy::ChannelType,
             columns: self.columns()?,
             file,
-            sort_bytes,
+            memory,
             temp_dir: self.temp.temp_dir.clone(),
             max_rejected: self.max_rejected,
             keep_raw: self.keep_raw,
@@ -436,27 +437,25 @@ impl Options {
     }
 }
 
-/// How files are written, and what sorting may take of the memory.
+/// How files are written, and what the stages may take of the memory.
 fn files_and_memory(
     compression: Compression,
     target_file_bytes: u64,
     memory_bytes: u64,
-) -> Result<(FileOptions, usize)> {
-    if memory_bytes < 64 << 20 {
-        return Err(usage(format!("--memory-limit is {memory_bytes} bytes: at least 64MiB are needed")));
-    }
+) -> Result<(FileOptions, Memory)> {
+    let memory = Memory::new(memory_bytes)?;
     if target_file_bytes > MAX_FILE_BYTES {
         return Err(usage(format!("--target-file-size is {target_file_bytes} bytes: at most 4GiB"))
             .hint("files are moved by a copy in the store, and S3 copies at most 5 GiB in one request"));
     }
-    let memory = usize::try_from(memory_bytes).unwrap_or(usize::MAX);
     let file = FileOptions {
         compression,
         target_file_bytes: target_file_bytes.max(1 << 20),
-        row_group_bytes: row_group_bytes(memory),
+        row_group_bytes: memory.row_group_bytes(),
+        row_group_rows: memory.row_group_rows(),
         ..FileOptions::default()
     };
-    Ok((file, sort_bytes(memory)))
+    Ok((file, memory))
 }
 
 fn within(name: &str, value: usize, least: usize, most: usize) -> Result<()> {

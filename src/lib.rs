@@ -22,6 +22,7 @@ pub mod gc;
 pub mod inspect;
 pub mod journal;
 pub mod lake;
+pub mod memory;
 pub mod ndjson;
 pub mod pipeline;
 pub mod plan;

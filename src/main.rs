@@ -25,12 +25,29 @@ use clap::Parser;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
+/// Gives back what is freed, whichever thread has taken it. How soon, is in .cargo/config.toml.
+#[cfg(all(unix, not(target_os = "macos")))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// Threads that wait for the network. They do nothing that takes long.
+const MOST_WORKERS: usize = 4;
+
+/// Threads for disks, beside those that decode: each that is there takes memory.
+const DISK_THREADS: usize = 6;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let shown = cli.manners.progress == ProgressMode::Auto && !cli.manners.quiet && std::io::stderr().is_terminal();
     let progress = Progress::new(shown);
     log(&cli.manners, &progress, shown);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores.min(MOST_WORKERS))
+        .max_blocking_threads(cores + DISK_THREADS)
+        .enable_all()
+        .build();
+    let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => return end(&Error::new(Kind::Temporary, "cannot start the runtime").because(error)),
     };

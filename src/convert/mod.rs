@@ -200,7 +200,7 @@ impl<'a> Conversion<'a> {
         Ok(wanted)
     }
 
-    /// Looks at all files, as many at a time as there are cores. Those that hold the same are one.
+    /// Looks at all files, as many at a time as are decoded later. Those that hold the same are one.
     async fn identify(&mut self) -> Result<Vec<ExportFile>> {
         let named = expand(&self.exports.files)?;
         self.progress.says(&format!("looking at {} files", named.len()));
@@ -209,8 +209,8 @@ impl<'a> Conversion<'a> {
             let temp_dir = temp_dir.clone();
             Cpu::Threads.run(move || ExportFile::identify(named, exported_at, temp_dir.as_deref()))
         });
-        let cores = std::thread::available_parallelism().map_or(2, usize::from);
-        let found: Vec<ExportFile> = stream::iter(looks).buffered(cores).try_collect().await?;
+        let found: Vec<ExportFile> =
+            stream::iter(looks).buffered(self.settings.memory.decoders()).try_collect().await?;
         let mut files: BTreeMap<String, ExportFile> = BTreeMap::new();
         for file in found {
             // A copy is younger than what it was made of.

@@ -38,7 +38,7 @@ pub use self::identity::{Identity, Include, Selection, Source};
 pub use self::layout::Key;
 pub use self::proposal::{Mode, Outcome, Proposal};
 pub use self::revisit::{Ages, Changes, Revisit};
-pub use self::staging::{StagedObject, StagedWriter};
+pub use self::staging::{Parts, StagedObject, StagedWriter};
 pub use self::state::{Covered, Live, State};
 use self::store::store_error;
 pub use self::store::{Env, process_env};

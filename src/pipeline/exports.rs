@@ -146,7 +146,6 @@ impl<'p> Exports<'p> {
         number: u32,
     ) -> Self {
         let settings = pipeline.settings;
-        let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let span = Window { since: cells[0].since, until: cells[cells.len() - 1].until };
         Self {
             pipeline,
@@ -155,8 +154,12 @@ impl<'p> Exports<'p> {
             asked,
             cells,
             number,
-            collector: Arc::new(Collector::new(pipeline.schemas, settings.sort_bytes, settings.temp_dir.as_deref())),
-            decoders: Semaphore::new(cores),
+            collector: Arc::new(Collector::new(
+                pipeline.schemas,
+                settings.memory.sort_bytes(),
+                settings.temp_dir.as_deref(),
+            )),
+            decoders: Semaphore::new(settings.memory.decoders()),
             requests: Mutex::default(),
             tally: Mutex::default(),
             unanswered: Mutex::default(),
@@ -338,7 +341,7 @@ impl<'p> Exports<'p> {
         self.read(task, superseded, asked, file).await
     }
 
-    /// Downloads and decodes a finished task: as many at a time as there are cores.
+    /// Downloads and decodes a finished task: as many at a time as there are cores and memory for.
     async fn read(
         &self,
         task: &ExportTask,
@@ -362,6 +365,7 @@ impl<'p> Exports<'p> {
         lock(&self.requests).is_as_old_as(exported_at);
         let decoder =
             FileDecoder::new(self.pipeline.schemas, settings.export.version, asked, Arc::clone(&self.collector))
+                .within(settings.memory)
                 .with_temp_dir(settings.temp_dir.as_deref());
         let mut download = Download::new(client, file);
         let (tally, _) = decoder.read(&mut download, *cpu, |chunk| progress.downloaded(chunk.len())).await?;

@@ -4,7 +4,7 @@
 //! discover channels -> ask for exports -> follow tasks -> download -> decode -> sort -> write -> propose a commit
 //! ```
 //! Files on disk take the same way from `decode` on ([`files`]).
-//! Exports run side by side; as many downloads at a time as there are cores are decoded, each while its next bytes arrive.
+//! Exports run side by side; as many downloads at a time as there are cores and memory for are decoded, each while its next bytes arrive.
 //! Nothing is visible to anybody until the proposal is committed.
 
 pub mod channels;
@@ -232,6 +232,7 @@ impl Pipeline<'_> {
             cells: cells.clone(),
             vanishing: Arc::new(vanishing),
             options: self.settings.file.clone(),
+            parts: self.settings.memory.parts(),
             cpu: self.cpu,
             key: |run_id, file| Key::Staged { run_id, file },
         };

@@ -137,6 +137,7 @@ impl Pipeline<'_> {
             cells: NumberedCells::new(),
             vanishing: Arc::new(Vanishing::default()),
             options: self.settings.file.clone(),
+            parts: self.settings.memory.parts(),
             cpu: self.cpu,
             key: |run_id, file| Key::Rejected { run_id, file },
         };

@@ -24,7 +24,7 @@ use crate::columns::Schemas;
 use crate::cpu::Cpu;
 use crate::decode::{NO_CELL, NumberedCells};
 use crate::error::{Error, Kind, Result};
-use crate::lake::{Changes, DataFile, Key, Lake, StagedWriter};
+use crate::lake::{Changes, DataFile, Key, Lake, Parts, StagedWriter};
 use crate::schema::{self, Filter, Schema};
 use crate::sort::SortedBatches;
 use crate::window::Window;
@@ -47,6 +47,8 @@ pub struct Writer {
     pub vanishing: Arc<Vanishing>,
     /// Compression, sizes.
     pub options: FileOptions,
+    /// How files are uploaded.
+    pub parts: Parts,
     /// Where rows are encoded.
     pub cpu: Cpu,
     /// Where a file of a run is put: staged, unless it is not for a commit.
@@ -129,7 +131,7 @@ impl Writer {
     fn open(&self, cell: u32, partition: String) -> Result<Open> {
         // Version 7: names sort by time, which is a kindness to whoever lists the bucket.
         let id = Uuid::now_v7().simple().to_string();
-        let upload = self.lake.upload(&(self.key)(self.run_id, id.clone()))?;
+        let upload = self.lake.upload(&(self.key)(self.run_id, id.clone()), self.parts)?;
         Ok(Open { cell, partition, id, upload })
     }
 

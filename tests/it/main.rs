@@ -27,6 +27,7 @@ mod ledger;
 mod load;
 mod lost_answers;
 mod many;
+mod memory;
 mod options;
 mod race;
 mod refusals;
