@@ -206,10 +206,7 @@ async fn referred(lake: &Lake, first: u64, state: &State) -> Result<BTreeSet<Str
                 "nothing was deleted; restore it from a version or a backup of the bucket, and see `chatlake verify`",
             )
         })?;
-        names.extend(entry.actions.into_iter().filter_map(|action| match action {
-            Action::Cover(cover) => cover.record.lists_aside.map(|aside| aside.xxh3),
-            _ => None,
-        }));
+        names.extend(entry.actions.iter().filter_map(Action::lists_aside).map(str::to_owned));
     }
     Ok(names)
 }

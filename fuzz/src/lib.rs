@@ -134,6 +134,7 @@ fn decoder(keep_raw: bool) -> Decoder {
             task_id: "task".to_owned(),
             exported_at,
             channels: None,
+            users: None,
             superseded: Arc::default(),
             routes: Arc::new(Routes::new(&Grid::default().cells(span), 1_000, exported_at, keep_raw)),
             keep_raw,

@@ -64,7 +64,8 @@ const MAX_SEEN: usize = 1 << 16;
 
 const MESSAGES: usize = 0;
 const REACTIONS: usize = 1;
-const QUARANTINE: usize = 7;
+const OTHER: usize = 7;
+const QUARANTINE: usize = 8;
 
 /// What was asked for, which tells what to expect.
 #[derive(Clone, Debug)]
@@ -75,7 +76,10 @@ pub struct Task {
     pub exported_at: Timestamp,
     /// The channels it was asked for; none when nobody asked (files on disk).
     pub channels: Option<Arc<HashSet<String>>>,
-    /// Those of them that a later export brings: their messages and reactions are passed over.
+    /// The users that it was asked for, when it is an export of users.
+    pub users: Option<Arc<HashSet<String>>>,
+    /// Those of them that a later export brings: the messages and reactions of such channels, the messages of such users, are
+    /// passed over.
     pub superseded: Arc<HashSet<String>>,
     /// The cells of the span.
     pub routes: Arc<Routes>,
@@ -114,6 +118,10 @@ pub struct Tally {
     pub cells: BTreeSet<u32>,
     /// Channels of which anything came.
     pub channels_returned: HashSet<String>,
+    /// Users that were asked for and of whom anything came.
+    pub users_returned: HashSet<String>,
+    /// Messages of a user export that say nothing about who wrote them.
+    pub without_author: u64,
 }
 
 impl Tally {
@@ -142,6 +150,8 @@ impl Tally {
         self.cut_reactions.extend(other.cut_reactions);
         self.cells.extend(other.cells);
         self.channels_returned.extend(other.channels_returned);
+        self.users_returned.extend(other.users_returned);
+        self.without_author += other.without_author;
     }
 }
 
@@ -314,7 +324,13 @@ impl Decoder {
         *self.tally.lines.entry(kind.dataset()).or_default() += 1;
         match kind {
             Kind::Message => self.message(object, cid, at),
-            Kind::Reaction => self.reaction(&object, at, false),
+            Kind::Reaction => {
+                if self.task.users.is_some() {
+                    let id = lookup(&object, "user_id");
+                    self.returned(id.as_ref().and_then(value::text).as_deref());
+                }
+                self.reaction(&object, at, false)
+            }
             kind => self.snapshot(kind, object, cid, at),
         }
     }
@@ -329,7 +345,8 @@ impl Decoder {
             return Ok(());
         };
         let task = Arc::clone(&self.task);
-        let around = Surroundings { cid, raw: task.keep_raw.then_some(raw), ..task.surroundings() };
+        let raw_kept = task.keep_raw.then_some(raw);
+        let around = Surroundings { cid, raw: raw_kept, owner: task.owner(), ..task.surroundings() };
         if let Some(lack) = missing(columns, &scan, &around) {
             return self.incomplete(Kind::Message, whole.clone(), cid, at, &lack);
         }
@@ -348,7 +365,15 @@ impl Decoder {
         }
         let cid_number = self.number_of(&cid);
         self.messages.insert(message_key(&id), (created_at_us, cid_number), self.temp_dir.as_deref())?;
-        if task.superseded.contains(cid.as_ref()) {
+        let is_superseded = if task.users.is_some() {
+            let author = text("user_id");
+            self.tally.without_author += u64::from(author.is_none());
+            self.returned(author.as_deref());
+            author.is_some_and(|author| task.superseded.contains(author.as_ref()))
+        } else {
+            task.superseded.contains(cid.as_ref())
+        };
+        if is_superseded {
             return Ok(());
         }
         let cell = match task.routes.route(created_at_us) {
@@ -394,6 +419,9 @@ impl Decoder {
             return self.incomplete(Kind::Reaction, object.clone(), None, at, &lack);
         };
         let Some((created_at_us, cid)) = self.messages.get(message_key(&message_id)) else {
+            if is_last_chance && self.task.users.is_some() {
+                return self.reaction_alone(object, &message_id, at);
+            }
             if is_last_chance {
                 self.reject(at, "unknown_message", &message_id, raw, Some("reactions"));
                 return Ok(());
@@ -411,6 +439,7 @@ impl Decoder {
             cid: Some(&cid),
             message_id: Some(&message_id),
             message_created_at_us: Some(created_at_us),
+            owner: task.owner(),
             ..task.surroundings()
         };
         match self.row(REACTIONS, object.clone(), &around, &place) {
@@ -423,6 +452,25 @@ impl Decoder {
         Ok(())
     }
 
+    /// A reaction of an exported user to a message of another, which is not in the file.
+    fn reaction_alone(&mut self, object: &LazyValue<'_>, message_id: &str, at: At) -> io::Result<()> {
+        let task = Arc::clone(&self.task);
+        let around = Surroundings { message_id: Some(message_id), owner: task.owner(), ..task.surroundings() };
+        let place = Place { cell: NO_CELL, partition: task.routes.partition(NO_CELL, None) };
+        if let Err((reason, detail)) = self.row(REACTIONS, object.clone(), &around, &place) {
+            self.reject(at, reason, &detail, object.as_raw_str(), Some("reactions"));
+        }
+        Ok(())
+    }
+
+    /// Something came of this user.
+    fn returned(&mut self, user_id: Option<&str>) {
+        let Some((user_id, users)) = user_id.zip(self.task.users.as_ref()) else { return };
+        if users.contains(user_id) && !self.tally.users_returned.contains(user_id) {
+            self.tally.users_returned.insert(user_id.to_owned());
+        }
+    }
+
     fn snapshot(&mut self, kind: Kind, object: LazyValue<'_>, cid: Option<&str>, at: At) -> io::Result<()> {
         let whole = object.clone();
         let raw = whole.as_raw_str();
@@ -432,6 +480,10 @@ impl Decoder {
         if let Some(cid) = self.foreign_channel(kind, &object, cid) {
             self.reject(at, "channel_not_asked_for", &cid, raw, Some(kind.dataset()));
             return Ok(());
+        }
+        if kind == Kind::User {
+            let id = lookup(&object, "id");
+            self.returned(id.as_ref().and_then(value::text).as_deref());
         }
         let place = Place { cell: NO_CELL, partition: task.routes.partition(NO_CELL, None) };
         match self.row(table, object, &around, &place) {
@@ -569,6 +621,12 @@ impl Decoder {
 }
 
 impl Task {
+    /// The user whose export it is, if it is that of one alone.
+    fn owner(&self) -> Option<&str> {
+        let users = self.users.as_ref().filter(|users| users.len() == 1)?;
+        users.iter().next().map(String::as_str)
+    }
+
     fn surroundings(&self) -> Surroundings<'_> {
         Surroundings {
             exported_at_us: self.exported_at.as_microsecond(),
@@ -593,3 +651,6 @@ mod forms;
 mod round_trip;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod users_tests;

@@ -117,6 +117,11 @@ impl Refusal {
         self.class() == Class::Missing
     }
 
+    /// Whether it is about what was asked for: Stream may do a part of it.
+    pub fn is_about_request(&self) -> bool {
+        matches!(self.class(), Class::Missing | Class::Input) || self.unrecoverable
+    }
+
     /// Whether Stream refused the token as one of another time, which the clock in its own answers cures.
     pub(super) fn is_clock(&self) -> bool {
         self.class() == Class::Clock

@@ -343,6 +343,7 @@ impl<'p> Exports<'p> {
             task_id: task.task_id.clone(),
             exported_at,
             channels: Some(Arc::new(task.cids.iter().cloned().collect())),
+            users: None,
             superseded: Arc::new(superseded.iter().cloned().collect()),
             routes: Arc::new(routes),
             keep_raw: settings.keep_raw,

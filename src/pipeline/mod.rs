@@ -11,6 +11,7 @@ mod covers;
 mod exports;
 pub(crate) mod file_decoder;
 pub mod files;
+mod halves;
 mod landing;
 mod refusal;
 

@@ -100,10 +100,12 @@ impl Reader {
                 seen.spans.insert((by.to_owned(), seq), span);
             }
             Record::Task { span, task } => {
-                let span = seen.spans[&(by.to_owned(), span)].clone();
-                seen.tasks.push(Written { by: by.to_owned(), at, span, task });
+                // Exports of users belong to no span.
+                if let Some(span) = seen.spans.get(&(by.to_owned(), span)).cloned() {
+                    seen.tasks.push(Written { by: by.to_owned(), at, span, task });
+                }
             }
-            Record::Intent { .. } => {}
+            Record::Intent { .. } | Record::Users(_) => {}
         }
     }
 
