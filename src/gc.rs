@@ -23,7 +23,7 @@ use crate::lake::entry::Action;
 use crate::lake::snapshot::Snapshot;
 use crate::lake::store::store_error;
 use crate::lake::{Key, Lake, State};
-use crate::schema::DATASETS;
+use crate::schema::NAMES;
 use crate::summary::bytes;
 
 /// The least age that may be asked for. Between the first staged file of a span and its commit lie hours.
@@ -312,7 +312,7 @@ fn over(facts: &Facts) -> BTreeSet<Uuid> {
 
 fn dataset_folders(state: &State) -> HashSet<Path> {
     let live = state.files().map(|live| live.file.dataset.as_str());
-    DATASETS.iter().copied().chain(live).map(Key::folder).collect()
+    NAMES.iter().map(String::as_str).chain(live).map(Key::folder).collect()
 }
 
 /// Whether a file has a name that chatlake gives. Another's file is nobody's to delete, whatever folder it lies in.
@@ -329,8 +329,8 @@ fn foreign(facts: &Facts) -> u64 {
         }
         Some(_) => false,
         None => {
-            let first = object.path.parts().next().map(|part| Path::from(part.as_ref()));
-            first.is_some_and(|first| first == Key::private() || folders.contains(&first))
+            let is_in = |folder: &Path| object.path.prefix_matches(folder);
+            is_in(&Key::private()) || folders.iter().any(is_in)
         }
     };
     facts.objects.iter().filter(is_foreign).count() as u64

@@ -23,7 +23,7 @@ use crate::window::Window;
 pub(crate) const MARGIN: SignedDuration = SignedDuration::from_millis(1);
 
 /// Requests without an answer before nothing more is asked for: each may be an export that is paid for and never found.
-const MAX_UNANSWERED: usize = 3;
+pub(super) const MAX_UNANSWERED: usize = 3;
 
 /// What a run has asked for and read so far, whatever becomes of it.
 #[derive(Debug, Default)]
@@ -74,7 +74,7 @@ enum Job {
 }
 
 /// Why a task brought nothing.
-enum Unfinished {
+pub(super) enum Unfinished {
     /// Stream failed it, or its file is not whole: a part of it may succeed.
     Failed(String),
     /// Stream does not know it any more, it hangs, or its file cannot be had: one that an earlier run had begun is given up, since
@@ -375,6 +375,6 @@ fn micros(duration: SignedDuration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

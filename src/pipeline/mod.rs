@@ -3,7 +3,7 @@
 //! ```text
 //! discover channels -> ask for exports -> follow tasks -> download -> decode -> sort -> write -> propose a commit
 //! ```
-//! Files on disk take the same way from `decode` on ([`files`]).
+//! Files on disk take the same way from `decode` on ([`files`]), exports of users from asking on, without cells (`users.rs`).
 //! Exports run side by side; as many downloads at a time as there are cores are decoded, each while its next bytes arrive.
 //! Nothing is visible to anybody until the proposal is committed.
 
@@ -14,6 +14,7 @@ pub mod files;
 mod halves;
 mod landing;
 mod refusal;
+mod users;
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use uuid::Uuid;
 use self::exports::Exports;
 pub(crate) use self::exports::MARGIN;
 pub use self::exports::{Counts, Requests};
+pub use self::users::{AskingUsers, StagedUsers};
 use crate::columns::Schemas;
 use crate::cpu::Cpu;
 use crate::decode::{NumberedCells, Tally, hidden_schema, numbered};
@@ -220,6 +222,7 @@ impl Pipeline<'_> {
             lake: self.lake.clone(),
             run_id: self.run_id,
             schemas: self.schemas.clone(),
+            prefix: "",
             cells: cells.clone(),
             vanishing: Arc::new(vanishing),
             options: self.settings.file.clone(),
