@@ -31,6 +31,7 @@ mod refusals;
 mod replace;
 mod samples;
 mod stores;
+mod users;
 mod verify;
 mod version_1;
 mod watch;
