@@ -332,8 +332,7 @@ impl Client {
             Err(error) => return Err(lost(error.into())),
         };
         let Some(body) = body else {
-            let excerpt = format!("it is longer than {} MiB", most >> 20);
-            return Err(ApiError::Unreadable { endpoint, excerpt });
+            return Err(ApiError::TooLong { endpoint, most_bytes: most });
         };
         if !status.is_success() {
             let refusal = Refusal::new(status, &body, retry_wait(status, &headers, at));

@@ -355,7 +355,7 @@ impl UserExports<'_> {
                     Err(FileError::Other(error)) => Err(error),
                 };
             }
-            Err(error @ ApiError::Unreadable { .. }) => error.to_string(),
+            Err(error @ ApiError::TooLong { .. }) => error.to_string(),
             Err(error) => match error.refusal().filter(|refusal| refusal.is_about_request()) {
                 Some(refusal) => refusal.to_string(),
                 None => return Err(error.into()),
@@ -418,7 +418,14 @@ impl UserExports<'_> {
         let task_id = task.task_id.clone();
         let decoder = FileDecoder::new(schemas, ExportVersion::V2, task, Arc::clone(&self.collector))
             .with_temp_dir(settings.temp_dir.as_deref());
-        let (tally, _) = decoder.read(chunks, *cpu, |chunk| progress.downloaded(chunk.len())).await?;
+        let read = decoder.read(chunks, *cpu, |chunk| progress.downloaded(chunk.len())).await;
+        let (tally, _) = read.map_err(|error| match error {
+            FileError::Other(error) if error.kind() == Kind::Data => FileError::Other(error.hint(
+                "nothing was committed; look whether a proxy answers in place of Stream's store, then run again, which looks at the \
+                 same file for a day",
+            )),
+            error => error,
+        })?;
         if is_of_many && tally.without_author > 0 {
             let messages = tally.without_author;
             tracing::warn!(
