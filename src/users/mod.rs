@@ -37,6 +37,7 @@ pub struct UsersRun<'a> {
     progress: &'a Progress,
     summary: Summary,
     journal: Arc<Journal>,
+    cpu: Cpu,
     counts: Arc<Counts>,
 }
 
@@ -58,7 +59,15 @@ impl<'a> UsersRun<'a> {
             ..Summary::default()
         };
         let journal = Arc::new(Journal::new(lake, summary.run_id));
-        Self { client, lake, settings, user_ids, per_request, progress, summary, journal, counts: Arc::default() }
+        let (cpu, counts) = (Cpu::Threads, Arc::default());
+        Self { client, lake, settings, user_ids, per_request, progress, summary, journal, cpu, counts }
+    }
+
+    /// The same, with everything on the thread that asks.
+    #[cfg(test)]
+    pub(crate) fn inline(mut self) -> Self {
+        self.cpu = Cpu::Inline;
+        self
     }
 
     /// Does it, unless `stop` says why to stop. The summary tells what was done, whether or not there is an error.
@@ -137,7 +146,7 @@ impl<'a> UsersRun<'a> {
             schemas: &schemas,
             run_id: self.summary.run_id,
             progress: self.progress,
-            cpu: Cpu::Threads,
+            cpu: self.cpu,
         };
         let asking = AskingUsers {
             client: self.client,
