@@ -389,6 +389,28 @@ fn runs_that_go_on_with_the_same_dead_one_commit_once() {
     assert_whole(&bench);
 }
 
+/// Runs that begin at once, on each kind of store: whoever finds what another has asked for goes on with it, and the rest looks anew.
+#[test]
+fn of_runs_that_begin_together_each_export_is_committed_once() {
+    for place in [Place::Folder, Place::S3] {
+        let Some(bench) = Bench::with(World::seeded(seed(), &size()), Switches::default(), place) else { continue };
+        let users = everybody(&bench);
+        let arguments = arguments(&bench, &users, &[]);
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let racing: Vec<_> = (0..6).map(|_| bench.start(&arguments)).collect();
+        let ended: Vec<Ran> = racing.into_iter().map(|child| Ran::from(child.wait_with_output().unwrap())).collect();
+        assert!(ended.iter().all(|ran| ran.code == 0), "{ended:#?}");
+        let committed = ended.iter().filter(|ran| ran.summary()["status"] == "committed").count();
+        let state = Inside::of(&bench).state();
+        assert_eq!(state.user_exports().count(), committed);
+        let named: Vec<_> = state.user_exports().flat_map(|export| export.runs.clone()).collect();
+        assert_eq!(named.iter().collect::<BTreeSet<_>>().len(), named.len(), "a run is in two entries");
+        assert_holds(&bench, &users, committed);
+        assert_whole(&bench);
+        assert_eq!(Inside::of(&bench).records(), []);
+    }
+}
+
 #[test]
 fn a_lake_that_sync_keeps_has_both_side_by_side() {
     let mut bench = bench(Switches::default());
