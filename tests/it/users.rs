@@ -9,9 +9,9 @@ use simulator::switches::{
     Address, Authors, Compression, CustomPlace, Envelope, FailureStatus, KindNames, Switches, TimestampForm, TooMuch,
     UserForm,
 };
-use simulator::{BadLine, Effect, Fault, Insertion, Size, TruthOptions, World};
+use simulator::{BadLine, Channel, Effect, Fault, Insertion, Message, Size, TruthOptions, User, World};
 
-use crate::bench::{Bench, Place, Ran, hours, seed};
+use crate::bench::{Bench, Place, Ran, at, hours, seed};
 use crate::inside::Inside;
 
 /// More users than two requests take.
@@ -197,7 +197,7 @@ fn with_a_busy_user(too_much: TooMuch) -> (Bench, String) {
     let busy = authors(&bench)[3].clone();
     bench.simulator.world(|world| {
         for number in 0..200 {
-            world.send(&cid, &busy, &format!("message {number}"), crate::bench::at("2026-01-06T10:00:00Z")).unwrap();
+            world.send(&cid, &busy, &format!("message {number}"), at("2026-01-06T10:00:00Z")).unwrap();
         }
     });
     bench.simulator.change_switches(|switches| switches.entities_per_user = 150);
@@ -441,6 +441,35 @@ fn a_lake_that_sync_keeps_has_both_side_by_side() {
     assert_eq!(gc.summary()["foreign"], 0);
     let config = ["--config", config.to_str().unwrap()];
     bench.sync(range[0], range[1], &[&["--replace"], &config[..]].concat()).assert_status(0, "committed");
+    assert_whole(&bench);
+}
+
+/// Sixteen users who have almost as much as an export takes.
+#[test]
+fn memory_does_not_follow_what_users_have_and_files_roll() {
+    let mut world = World::empty();
+    let created_at = at("2025-01-01");
+    let users: Vec<String> = (0..16).map(|number| format!("writer-{number}")).collect();
+    users.iter().for_each(|id| world.add_user(User::new(id, id, created_at)));
+    let channel = Channel::new("messaging", "large", created_at).with_members(users.iter().cloned());
+    let cid = world.add_channel(channel).unwrap();
+    let messages = 8_000 * users.len();
+    for number in 0..messages {
+        let sent_at = at("2026-01-05") + jiff::SignedDuration::from_micros(i64::try_from(number).unwrap() * 1_000);
+        let text = format!("message {number}, which is about as long as people write when they have something to say");
+        let author = users[number % users.len()].clone();
+        world.add_message(&cid, Message::new(format!("m-{number:07}"), author, text, sent_at)).unwrap();
+    }
+    let bench = Bench::with(world, Switches::default(), Place::Folder).unwrap();
+    let more = ["--memory-limit", "96MiB", "--target-file-size", "1MiB"];
+    let arguments = arguments(&bench, &users, &more);
+    let (ran, peak) = bench.run_watched(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    let summary = ran.assert_status(0, "committed");
+    println!("{peak} MiB for {} bytes of an export", summary["bytes_downloaded"]);
+    assert!(peak <= 192, "{peak} MiB");
+    let written = &summary["datasets"]["user_exports/messages"];
+    assert_eq!(written["rows"], messages);
+    assert!(written["files"].as_u64().unwrap() > 1, "{written}");
     assert_whole(&bench);
 }
 
