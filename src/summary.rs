@@ -313,7 +313,8 @@ impl Summary {
             }
         }
         if !self.unclassified.is_empty() {
-            let _ = writeln!(text, "  of unknown kinds: {}", self.unclassified);
+            let what = if self.user_exports.is_some() { "without a dataset" } else { "of unknown kinds" };
+            let _ = writeln!(text, "  {what}: {}", self.unclassified);
         }
         if let Some(UsersSummary { asked, returned, missing, failed, .. }) = &self.user_exports {
             let _ = writeln!(text, "  {asked} users asked for, {returned} came");
