@@ -266,6 +266,29 @@ fn users_whom_stream_does_not_know_are_reported_and_the_others_come() {
 }
 
 #[test]
+fn a_stream_that_exports_nobody_is_not_asked_for_everybody_one_by_one() {
+    let bench = bench(Switches::default());
+    // An app with room for thousands of requests, so that none waits.
+    let headers: BTreeMap<String, String> = [("x-ratelimit-limit".to_owned(), "60000".to_owned())].into();
+    for endpoint in ["ExportUsers", "ExportUser"] {
+        let refused = Effect::Status { status: 400, code: None, body: None, headers: headers.clone() };
+        bench.simulator.add_fault(Fault::on(endpoint, refused).times(0));
+    }
+    let users = everybody(&bench);
+    let ran = export(&bench, &users, &["--max-concurrent-exports", "1"]);
+    ran.assert_status(69, "failed");
+    ran.assert_refused(69, &["no user can be exported; the last reason:", "scripted fault", "nothing was committed"]);
+    assert_eq!(bench.simulator.calls_of("ExportUser").len(), 25);
+    assert_eq!(Inside::of(&bench).state().user_exports().count(), 0);
+    // A key that may not export is told at once.
+    bench.simulator.clear_faults();
+    bench.simulator.add_fault(Fault::status("ExportUsers", 403).times(0));
+    bench.simulator.clear_calls();
+    export(&bench, &users, &["--max-concurrent-exports", "1"]).assert_refused(77, &[]);
+    assert_eq!(bench.simulator.calls_of("ExportUsers").len(), 1);
+}
+
+#[test]
 fn bad_days_of_stream_and_the_network_change_nothing() {
     let bench = bench(Switches::default());
     let users = everybody(&bench);
@@ -442,6 +465,16 @@ fn a_lake_that_sync_keeps_has_both_side_by_side() {
     let config = ["--config", config.to_str().unwrap()];
     bench.sync(range[0], range[1], &[&["--replace"], &config[..]].concat()).assert_status(0, "committed");
     assert_whole(&bench);
+    // What is nobody's is found here, too, and a file that is lost.
+    let stray = Path::new(&bench.lake).join("user_exports/messages/notes.txt");
+    fs::write(&stray, "mine").unwrap();
+    let verified = bench.run(&["verify"]);
+    verified.assert_refused(65, &[]);
+    assert!(verified.stdout.contains("user_exports/messages/notes.txt"), "{}", verified.stdout);
+    fs::remove_file(&stray).unwrap();
+    let folder = Path::new(listed[0]).parent().unwrap();
+    fs::remove_dir_all(folder).unwrap();
+    assert_eq!(bench.run(&["verify"]).code, 0, "a folder that was dropped is a retention's work");
 }
 
 /// Sixteen users who have almost as much as an export takes.
