@@ -5,6 +5,7 @@ mod convert;
 mod inspect;
 mod schema;
 mod selection;
+mod users;
 
 use std::path::PathBuf;
 
@@ -17,6 +18,7 @@ pub use self::convert::Convert;
 pub use self::inspect::{FilesArgs, GcArgs, LakeArg, RateArg, StatusArgs, StreamArg, TempArg, VerifyArgs};
 pub use self::schema::{SchemaArgs, SchemaFormat};
 pub use self::selection::SelectionArgs;
+pub use self::users::Users;
 use crate::columns::Wanted;
 use crate::config;
 use crate::error::{Error, Kind, Result};
@@ -72,6 +74,12 @@ pub enum Command {
     /// frontier of automatic mode alone. See it with --plan first: what it costs is requests, and each span asks for every channel
     /// that was active since its beginning.
     Backfill(Box<Backfill>),
+    /// Export users with all that they wrote, 25 in a request, beside the channels
+    ///
+    /// What Stream has of each of them now: the user, messages, reactions, and whatever else comes, into `user_exports/`, by the day
+    /// of the export. A user who cannot be exported, such as one with more than 10,000 messages, is found and reported, and the others
+    /// are committed. Each run exports anew; only what a run that died had asked for is gone on with, for a day.
+    Users(Box<Users>),
     /// Bring exports on disk into a lake, without asking Stream
     ///
     /// Into a lake of their own, where files are added to each other: of two versions of a message the later one wins, and nothing goes

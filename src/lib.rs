@@ -29,6 +29,7 @@ pub mod plan;
 pub mod schema;
 pub mod sort;
 pub mod sync;
+pub mod users;
 pub mod window;
 pub mod write;
 

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use chatlake::cli::{
     CheckArgs, Cli, Command, Convert, DemoArgs, FilesArgs, GcArgs, LakeArg, LogFormat, Manners, Options, ProgressMode,
-    SchemaArgs, StatusArgs, StreamArg, VerifyArgs,
+    SchemaArgs, StatusArgs, StreamArg, Users, VerifyArgs,
 };
 use chatlake::columns::{Columns, Schemas};
 use chatlake::convert::Conversion;
@@ -20,6 +20,7 @@ use chatlake::progress::Progress;
 use chatlake::settings::Settings;
 use chatlake::summary::Summary;
 use chatlake::sync::{Job, PlannedSpan, Run};
+use chatlake::users::UsersRun;
 use chatlake::{check, clock, demo, gc, schema};
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
@@ -75,6 +76,7 @@ async fn run(cli: &Cli, progress: &Progress) -> Result<ExitCode> {
         Command::Backfill(backfill) => {
             job(Job::Backfill(backfill.range()?), &backfill.options, &backfill.settings()?, manners, progress).await
         }
+        Command::Users(args) => users(args, manners, progress).await,
         Command::Convert(args) => convert(args, manners, progress).await,
         Command::Check(args) => unless_interrupted(check_setup(args, manners)).await,
         Command::Status(args) => unless_interrupted(show_status(args, manners)).await,
@@ -138,6 +140,28 @@ async fn convert(args: &Convert, manners: &Manners, progress: &Progress) -> Resu
     };
     let (summary, error) = Conversion::new(&lake, settings, &exports, progress).execute(stop).await;
     finish(&summary, error, &lake, args.empty_exit_code, manners)
+}
+
+async fn users(args: &Users, manners: &Manners, progress: &Progress) -> Result<ExitCode> {
+    let (settings, user_ids) = (args.settings()?, args.user_ids()?);
+    let client = client(&args.stream, args.rate.rate_share()?)?;
+    let process_env = store::process_env();
+    let mut stop = pin!(interrupted());
+    let lake = tokio::select! {
+        lake = Lake::open(args.lake.lake()?, &process_env) => lake?.with_single_writer(settings.single_writer),
+        error = &mut stop => return Err(error),
+    };
+    let run = UsersRun::new(&client, &lake, &settings, user_ids, args.users_per_request, progress);
+    if args.plan {
+        let planned = tokio::select! {
+            planned = run.plan() => planned?,
+            error = &mut stop => return Err(error),
+        };
+        progress.finish();
+        return show(manners, &serde_json::json!(planned).to_string(), &planned.to_string());
+    }
+    let (summary, error) = run.execute(stop).await;
+    finish(&summary, error, &lake, 0, manners)
 }
 
 /// Says how a run ended.

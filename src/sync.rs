@@ -1,7 +1,6 @@
 //! The main job: decide, export, commit, and say what was done.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
@@ -103,12 +102,7 @@ impl<'a> Run<'a> {
             }
         }
         self.progress.finish();
-        self.summary.api_calls = self.client.api_calls();
-        let Counts { requested, adopted, failed, bytes } = &*self.counts;
-        self.summary.export_tasks.requested = requested.load(Relaxed);
-        self.summary.export_tasks.adopted = adopted.load(Relaxed);
-        self.summary.export_tasks.failed = failed.load(Relaxed);
-        self.summary.bytes_downloaded = bytes.load(Relaxed);
+        self.summary.asked(self.client, &self.counts);
         self.summary.end(begun.elapsed(), self.error.as_ref());
         (self.summary, self.error)
     }

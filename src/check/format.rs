@@ -219,6 +219,7 @@ async fn export(client: &Client, wanted: &Wanted, asked: Window) -> Result<Expor
         task_id: task.task_id,
         exported_at: file.exported_at,
         channels: None,
+        users: None,
         superseded: Arc::default(),
         routes: Arc::new(Routes::new(&[all], 0, file.exported_at, false)),
         keep_raw: false,

@@ -16,6 +16,7 @@ mod object;
 mod part;
 mod path;
 mod plan;
+mod reaction;
 mod rejects;
 mod route;
 mod scan;
@@ -64,7 +65,8 @@ const MAX_SEEN: usize = 1 << 16;
 
 const MESSAGES: usize = 0;
 const REACTIONS: usize = 1;
-const QUARANTINE: usize = 7;
+const OTHER: usize = 7;
+const QUARANTINE: usize = 8;
 
 /// What was asked for, which tells what to expect.
 #[derive(Clone, Debug)]
@@ -75,7 +77,10 @@ pub struct Task {
     pub exported_at: Timestamp,
     /// The channels it was asked for; none when nobody asked (files on disk).
     pub channels: Option<Arc<HashSet<String>>>,
-    /// Those of them that a later export brings: their messages and reactions are passed over.
+    /// The users that it was asked for, when it is an export of users.
+    pub users: Option<Arc<HashSet<String>>>,
+    /// Those of them that a later export brings: the messages and reactions of such channels, the messages of such users, are
+    /// passed over.
     pub superseded: Arc<HashSet<String>>,
     /// The cells of the span.
     pub routes: Arc<Routes>,
@@ -114,6 +119,10 @@ pub struct Tally {
     pub cells: BTreeSet<u32>,
     /// Channels of which anything came.
     pub channels_returned: HashSet<String>,
+    /// Users that were asked for and of whom anything came.
+    pub users_returned: HashSet<String>,
+    /// Messages of a user export that say nothing about who wrote them.
+    pub without_author: u64,
 }
 
 impl Tally {
@@ -142,6 +151,8 @@ impl Tally {
         self.cut_reactions.extend(other.cut_reactions);
         self.cells.extend(other.cells);
         self.channels_returned.extend(other.channels_returned);
+        self.users_returned.extend(other.users_returned);
+        self.without_author += other.without_author;
     }
 }
 
@@ -298,7 +309,13 @@ impl Decoder {
         *self.tally.lines.entry(kind.dataset()).or_default() += 1;
         match kind {
             Kind::Message => self.message(object, cid, at),
-            Kind::Reaction => self.reaction(&object, at, false),
+            Kind::Reaction => {
+                if self.task.users.is_some() {
+                    let id = lookup(&object, "user_id");
+                    self.returned(id.as_ref().and_then(value::text).as_deref());
+                }
+                self.reaction(&object, at, false)
+            }
             kind => self.snapshot(kind, object, cid, at),
         }
     }
@@ -313,7 +330,8 @@ impl Decoder {
             return Ok(());
         };
         let task = Arc::clone(&self.task);
-        let around = Surroundings { cid, raw: task.keep_raw.then_some(raw), ..task.surroundings() };
+        let raw_kept = task.keep_raw.then_some(raw);
+        let around = Surroundings { cid, raw: raw_kept, owner: task.owner(), ..task.surroundings() };
         if let Some(lack) = missing(columns, &scan, &around) {
             return self.incomplete(Kind::Message, whole.clone(), cid, at, &lack);
         }
@@ -332,7 +350,15 @@ impl Decoder {
         }
         let cid_number = self.number_of(&cid);
         self.messages.insert(message_key(&id), (created_at_us, cid_number), self.temp_dir.as_deref())?;
-        if task.superseded.contains(cid.as_ref()) {
+        let is_superseded = if task.users.is_some() {
+            let author = text("user_id");
+            self.tally.without_author += u64::from(author.is_none());
+            self.returned(author.as_deref());
+            author.is_some_and(|author| task.superseded.contains(author.as_ref()))
+        } else {
+            task.superseded.contains(cid.as_ref())
+        };
+        if is_superseded {
             return Ok(());
         }
         let cell = match task.routes.route(created_at_us) {
@@ -366,45 +392,12 @@ impl Decoder {
         Ok(())
     }
 
-    /// A reaction on a line of its own. Until its message is known, it waits; at the end of the file it waits no more.
-    fn reaction(&mut self, object: &LazyValue<'_>, at: At, is_last_chance: bool) -> io::Result<()> {
-        let raw = object.as_raw_str();
-        let message_id = lookup(object, "message_id").and_then(|value| value::text(&value).map(Cow::into_owned));
-        let Some(message_id) = message_id else {
-            let lack = match lookup(object, "message_id").filter(|value| !value::is_null(value)) {
-                Some(value) => ("wrong_type", format!("`message_id` is {}", value::raw(&value))),
-                None => ("missing_field", "no `message_id`".to_owned()),
-            };
-            return self.incomplete(Kind::Reaction, object.clone(), None, at, &lack);
-        };
-        let Some((created_at_us, cid)) = self.messages.get(message_key(&message_id)) else {
-            if is_last_chance {
-                self.reject(at, "unknown_message", &message_id, raw, Some("reactions"));
-                return Ok(());
-            }
-            return self.waiting.push(at.number, at.offset, raw, self.temp_dir.as_deref());
-        };
-        let cid = self.cids[cid as usize].clone();
-        let task = Arc::clone(&self.task);
-        if task.superseded.contains(&cid) {
-            return Ok(());
+    /// Something came of this user.
+    fn returned(&mut self, user_id: Option<&str>) {
+        let Some((user_id, users)) = user_id.zip(self.task.users.as_ref()) else { return };
+        if users.contains(user_id) && !self.tally.users_returned.contains(user_id) {
+            self.tally.users_returned.insert(user_id.to_owned());
         }
-        let Route::Cell(cell) = task.routes.route(created_at_us) else { return Ok(()) };
-        let place = Place { cell, partition: task.routes.partition(cell, Some(&cid)) };
-        let around = Surroundings {
-            cid: Some(&cid),
-            message_id: Some(&message_id),
-            message_created_at_us: Some(created_at_us),
-            ..task.surroundings()
-        };
-        match self.row(REACTIONS, object.clone(), &around, &place) {
-            Ok(()) => {
-                let plan = &self.plan.tables[REACTIONS].object;
-                self.cut_reactions.reaction(message_key(&message_id), plan, object);
-            }
-            Err((reason, detail)) => self.reject(at, reason, &detail, raw, Some("reactions")),
-        }
-        Ok(())
     }
 
     fn snapshot(&mut self, kind: Kind, object: LazyValue<'_>, cid: Option<&str>, at: At) -> io::Result<()> {
@@ -416,6 +409,10 @@ impl Decoder {
         if let Some(cid) = self.foreign_channel(kind, &object, cid) {
             self.reject(at, "channel_not_asked_for", &cid, raw, Some(kind.dataset()));
             return Ok(());
+        }
+        if kind == Kind::User {
+            let id = lookup(&object, "id");
+            self.returned(id.as_ref().and_then(value::text).as_deref());
         }
         let place = Place { cell: NO_CELL, partition: task.routes.partition(NO_CELL, None) };
         match self.row(table, object, &around, &place) {
@@ -553,6 +550,12 @@ impl Decoder {
 }
 
 impl Task {
+    /// The user whose export it is, if it is that of one alone.
+    fn owner(&self) -> Option<&str> {
+        let users = self.users.as_ref().filter(|users| users.len() == 1)?;
+        users.iter().next().map(String::as_str)
+    }
+
     fn surroundings(&self) -> Surroundings<'_> {
         Surroundings {
             exported_at_us: self.exported_at.as_microsecond(),
@@ -577,3 +580,6 @@ mod forms;
 mod round_trip;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod users_tests;

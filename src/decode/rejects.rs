@@ -4,22 +4,48 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use sonic_rs::LazyValue;
 
 use super::context::{Reject, Surroundings};
 use super::object::Row;
 use super::scan::Scan;
 use super::set_aside::{SetAside, excerpt};
 use super::table::Place;
-use super::{At, Decoder, NO_CELL, QUARANTINE};
+use super::value;
+use super::{At, Decoder, NO_CELL, OTHER, QUARANTINE};
 use crate::kinds;
 use crate::ndjson::Line;
 
 impl Decoder {
+    /// A line of a kind that has no dataset of its own.
     pub(super) fn unclassified(&mut self, at: At, kind: &str, raw: &str) {
         let kind = kinds::name(kind);
-        self.note(at, "unclassified", Some(&format!("kind `{kind}`")), raw.as_bytes());
-        self.quarantine(&Reject { kind: Some(&kind), ..at.reject("unclassified", raw) }, None);
         self.tally.unclassified.add(&kind, 1);
+        self.note(at, "unclassified", Some(&format!("kind `{kind}`")), raw.as_bytes());
+        if self.task.users.is_some() {
+            self.other(&kind, raw);
+        } else {
+            self.quarantine(&Reject { kind: Some(&kind), ..at.reject("unclassified", raw) }, None);
+        }
+    }
+
+    /// Keeps a line of a user export that is of no known kind: whole, with what can be told of it.
+    fn other(&mut self, kind: &str, raw: &str) {
+        let (plan, task) = (Arc::clone(&self.plan), Arc::clone(&self.task));
+        let kind = Reject { kind: Some(kind), ..Reject::default() };
+        let around = Surroundings { raw: Some(raw), reject: Some(&kind), owner: task.owner(), ..task.surroundings() };
+        let columns = &plan.tables[OTHER].object;
+        // Of what is no object nothing can be told.
+        let scan = |json| sonic_rs::from_str(json).ok().and_then(|line| Scan::of(&columns.keys, payload(line)));
+        let Some(scan) = scan(raw).or_else(|| scan("{}")) else { return };
+        let place = Place { cell: NO_CELL, partition: task.routes.partition(NO_CELL, None) };
+        let table = &mut self.tables[OTHER];
+        table.append(columns, &scan, &around, 0, &place, raw.len(), &mut Row::default());
+        if table.is_full()
+            && let Some(batch) = table.take_batch()
+        {
+            self.ready.push((OTHER, batch));
+        }
     }
 
     pub(super) fn reject(&mut self, at: At, reason: &'static str, detail: &str, raw: &str, kind: Option<&str>) {
@@ -78,7 +104,7 @@ impl Decoder {
         let plan = Arc::clone(&self.plan);
         let task = Arc::clone(&self.task);
         let around = Surroundings { reject: Some(reject), cid, ..task.surroundings() };
-        let place = Place { cell: NO_CELL, partition: task.routes.partition(NO_CELL, None) };
+        let place = Place { cell: NO_CELL, partition: task.routes.quarantine() };
         let bytes = reject.line.map_or(0, str::len) + reject.line_base64.map_or(0, str::len);
         let scan = Scan::default();
         let mut row = Row::default();
@@ -89,6 +115,16 @@ impl Decoder {
         {
             self.ready.push((QUARANTINE, batch));
         }
+    }
+}
+
+/// What stands in an envelope: under `data` or `item`, or under the only key; the object itself where there is none.
+fn payload(line: LazyValue<'_>) -> LazyValue<'_> {
+    let Some(entries) = line.clone().into_object_iter() else { return line };
+    let mut objects = entries.filter_map(Result::ok).filter(|(key, _)| key != "type").take(2);
+    match (objects.next(), objects.next()) {
+        (Some((_, only)), None) if value::is_object(&only) => only,
+        _ => line,
     }
 }
 

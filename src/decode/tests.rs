@@ -17,6 +17,7 @@ fn task(channels: &[&str]) -> Task {
         task_id: "task-1".to_owned(),
         exported_at,
         channels: Some(Arc::new(channels.iter().map(|cid| (*cid).to_owned()).collect())),
+        users: None,
         superseded: Arc::default(),
         routes: Arc::new(Routes::new(&cells, 1_000, exported_at, false)),
         keep_raw: false,
@@ -33,7 +34,11 @@ pub(super) fn decode(lines: &[&str]) -> Decoded {
 }
 
 pub(super) fn decode_with(schemas: &Schemas, lines: &[&str]) -> Decoded {
-    let mut decoder = Decoder::new(schemas, Task { keep_raw: true, ..task(&["messaging:a", "messaging:b"]) });
+    decode_task(schemas, Task { keep_raw: true, ..task(&["messaging:a", "messaging:b"]) }, lines)
+}
+
+pub(super) fn decode_task(schemas: &Schemas, task: Task, lines: &[&str]) -> Decoded {
+    let mut decoder = Decoder::new(schemas, task);
     let mut offset = 0;
     for (number, line) in lines.iter().enumerate() {
         let (bytes, length) = (line.as_bytes(), line.len() as u64);

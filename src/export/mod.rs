@@ -6,9 +6,10 @@
 //!  pages by           missing ones        polled, with       resumed where
 //!  created_at         isolated            a deadline         it broke off
 //! ```
+//! Users have no channels to be found and no windows: users.rs asks for them.
 //! All of it goes through one [`Client`], which signs (credentials.rs), keeps the pace (pace.rs), retries (retry.rs), counts and
 //! reads Stream's clock. What Stream says is in wire.rs, what its refusals mean in error.rs.
-//! The legacy paths are used (`/export_channels`, `/tasks/{id}`, `/channels`): every SDK generation of exports knows them, and
+//! The legacy paths are used (`/export_channels`, `/export/users`, `/tasks/{id}`, `/channels`): every SDK generation of exports knows them, and
 //! their timestamps are text.
 
 pub mod channel_list;
@@ -28,6 +29,7 @@ mod scripted;
 mod task;
 mod transport;
 mod trial;
+mod users;
 mod wire;
 
 pub use client::{Client, DEFAULT_BASE_URL, Options};
@@ -43,3 +45,4 @@ pub use retry::Policy;
 pub use task::{SignedUrl, TaskError, TaskFile, TaskState};
 pub use transport::{SendError, Transport};
 pub use trial::{EtagForm, RangeForm, Served, Trial};
+pub use users::{AskedUsers, ExportedUser, MAX_USERS};

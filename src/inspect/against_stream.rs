@@ -372,6 +372,7 @@ async fn read_task(client: &Client, day: &Day, task: &ExportTask, messages: &mut
         task_id: task.task_id.clone(),
         exported_at: file.exported_at,
         channels: Some(Arc::new(task.cids.iter().cloned().collect())),
+        users: None,
         superseded: Arc::default(),
         routes: Arc::new(Routes::new(&cells, margin_us, file.exported_at, false)),
         keep_raw: false,

@@ -17,7 +17,7 @@ use super::{AT_ONCE, Object, ROUNDS, expired, find, no_lake, objects, too_busy, 
 use crate::error::{Error, Kind, Result};
 use crate::lake::store::store_error;
 use crate::lake::{DataFile, Identity, Key, Lake, Selection, State};
-use crate::schema::DATASETS;
+use crate::schema::NAMES;
 use crate::summary::bytes;
 use crate::window::Window;
 
@@ -215,7 +215,7 @@ fn compare(listed: &[Object], state: &State, unsettled: &HashMap<String, (Key, u
         .collect();
     let last: HashSet<&str> =
         state.pending().into_iter().flat_map(|pending| &pending.added).map(|file| file.id.as_str()).collect();
-    let mut folders: HashSet<Path> = DATASETS.iter().map(|dataset| Key::folder(dataset)).collect();
+    let mut folders: HashSet<Path> = NAMES.iter().map(|dataset| Key::folder(dataset)).collect();
     folders.extend(state.files().map(|live| Key::folder(&live.file.dataset)));
     let mut seen: HashSet<&str> = HashSet::new();
     let mut size = |file: &DataFile, key: &Key, bytes: u64, found: &mut Differences| {
@@ -276,7 +276,7 @@ fn foreign(object: &Object, folders: &HashSet<Path>, found: &mut Differences) {
     if object.path.prefix_matches(&Key::private()) {
         let next = "move it elsewhere: nothing but chatlake may write below `_chatlake/`";
         found.add(&object.path, "is none of chatlake's objects", next);
-    } else if object.path.parts().next().is_some_and(|first| folders.contains(&Path::from(first.as_ref()))) {
+    } else if folders.iter().any(|folder| object.path.prefix_matches(folder)) {
         let next = "move it elsewhere: readers take every file in a dataset's folder for data";
         found.add(&object.path, "is no data file of chatlake's", next);
     }

@@ -22,7 +22,7 @@ use crate::window::Window;
 pub(crate) const MARGIN: SignedDuration = SignedDuration::from_millis(1);
 
 /// Requests without an answer before nothing more is asked for: each may be an export that is paid for and never found.
-const MAX_UNANSWERED: usize = 3;
+pub(super) const MAX_UNANSWERED: usize = 3;
 
 /// What a run has asked for and read so far, whatever becomes of it.
 #[derive(Debug, Default)]
@@ -73,7 +73,7 @@ enum Job {
 }
 
 /// Why a task brought nothing.
-enum Unfinished {
+pub(super) enum Unfinished {
     /// Stream failed it, or its file is not whole: a part of it may succeed.
     Failed(String),
     /// Stream does not know it any more, it hangs, or its file cannot be had: one that an earlier run had begun is given up, since
@@ -357,6 +357,7 @@ impl<'p> Exports<'p> {
             task_id: task.task_id.clone(),
             exported_at,
             channels: Some(Arc::new(task.cids.iter().cloned().collect())),
+            users: None,
             superseded: Arc::new(superseded.iter().cloned().collect()),
             routes: Arc::new(routes),
             keep_raw: settings.keep_raw,
@@ -389,6 +390,6 @@ fn micros(duration: SignedDuration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -107,6 +107,7 @@ impl Pipeline<'_> {
             task_id: file.content_id.clone(),
             exported_at: file.exported_at,
             channels,
+            users: None,
             superseded: Arc::default(),
             routes: Arc::new(routes),
             keep_raw: settings.keep_raw,

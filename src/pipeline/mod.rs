@@ -3,7 +3,7 @@
 //! ```text
 //! discover channels -> ask for exports -> follow tasks -> download -> decode -> sort -> write -> propose a commit
 //! ```
-//! Files on disk take the same way from `decode` on ([`files`]).
+//! Files on disk take the same way from `decode` on ([`files`]), exports of users from asking on, without cells (`users.rs`).
 //! Exports run side by side; as many downloads at a time as there are cores and memory for are decoded, each while its next bytes arrive.
 //! Nothing is visible to anybody until the proposal is committed.
 
@@ -12,9 +12,11 @@ mod covers;
 mod exports;
 pub(crate) mod file_decoder;
 pub mod files;
+mod halves;
 mod landing;
 mod refusal;
 mod remembered;
+mod users;
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -26,6 +28,7 @@ use self::channels::Channels;
 use self::exports::Exports;
 pub(crate) use self::exports::MARGIN;
 pub use self::exports::{Counts, Requests};
+pub use self::users::{AskingUsers, StagedUsers};
 use crate::columns::Schemas;
 use crate::cpu::Cpu;
 use crate::decode::{NumberedCells, Tally, hidden_schema, numbered};
@@ -229,6 +232,7 @@ impl Pipeline<'_> {
             lake: self.lake.clone(),
             run_id: self.run_id,
             schemas: self.schemas.clone(),
+            prefix: "",
             cells: cells.clone(),
             vanishing: Arc::new(vanishing),
             options: self.settings.file.clone(),

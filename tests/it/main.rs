@@ -35,6 +35,7 @@ mod replace;
 mod samples;
 mod selection;
 mod stores;
+mod users;
 mod verify;
 mod version_1;
 mod watch;
