@@ -6,7 +6,7 @@
 
 use memchr::memchr2;
 
-use crate::ndjson::Line;
+use crate::ndjson::{KEPT_BYTES, Line};
 
 /// How much of an item that is too long is kept for the report.
 const HEAD_BYTES: usize = 4096;
@@ -183,6 +183,11 @@ impl ArraySplitter {
         if self.at == At::Start { Ok(()) } else { Err(BrokenArray::Cut { element: self.element.max(1) }) }
     }
 
+    /// Bytes of the value that has begun.
+    pub fn held_bytes(&self) -> usize {
+        self.held.len()
+    }
+
     /// A byte between values. Yields how many bytes it took: none where a value begins.
     fn step(&mut self, byte: u8) -> Result<usize, BrokenArray> {
         let (at, used) = match (self.at, byte) {
@@ -285,6 +290,7 @@ impl ArraySplitter {
             each(Part { element: self.element, key, line })?;
             self.length = 0;
             self.held.clear();
+            self.held.shrink_to(KEPT_BYTES);
             self.at = match self.at {
                 At::Item => At::ItemEnd,
                 At::Value => At::ValueEnd,

@@ -3,6 +3,9 @@
 mod check;
 mod convert;
 mod inspect;
+mod schema;
+mod selection;
+mod users;
 
 use std::path::PathBuf;
 
@@ -13,15 +16,16 @@ use parquet::basic::{Compression, ZstdLevel};
 pub use self::check::CheckArgs;
 pub use self::convert::Convert;
 pub use self::inspect::{FilesArgs, GcArgs, LakeArg, RateArg, StatusArgs, StreamArg, TempArg, VerifyArgs};
+pub use self::schema::{SchemaArgs, SchemaFormat};
+pub use self::selection::SelectionArgs;
+pub use self::users::Users;
 use crate::columns::Wanted;
 use crate::config;
-use crate::ddl::{Ddl, Engine};
 use crate::error::{Error, Kind, Result};
-use crate::export::{ChannelRef, ExportOptions, ExportVersion, MAX_CHANNELS, Selection};
-use crate::inspect::shape::Shape;
+use crate::export::{ExportVersion, MAX_CHANNELS};
+use crate::memory::Memory;
 use crate::plan::Rules;
-use crate::reference::Form;
-use crate::settings::{Settings, row_group_bytes, sort_bytes};
+use crate::settings::Settings;
 use crate::window::{Grid, Window, parse_duration, parse_time};
 use crate::write::parquet_file::FileOptions;
 
@@ -70,6 +74,12 @@ pub enum Command {
     /// frontier of automatic mode alone. See it with --plan first: what it costs is requests, and each span asks for every channel
     /// that was active since its beginning.
     Backfill(Box<Backfill>),
+    /// Export users with all that they wrote, 25 in a request, beside the channels
+    ///
+    /// What Stream has of each of them now: the user, messages, reactions, and whatever else comes, into `user_exports/`, by the day
+    /// of the export. A user who cannot be exported, such as one with more than 10,000 messages, is found and reported, and the others
+    /// are committed. Each run exports anew; only what a run that died had asked for is gone on with, for a day.
+    Users(Box<Users>),
     /// Bring exports on disk into a lake, without asking Stream
     ///
     /// Into a lake of their own, where files are added to each other: of two versions of a message the later one wins, and nothing goes
@@ -98,7 +108,8 @@ pub enum Command {
     Gc(GcArgs),
     /// Show what analysts may rely on: datasets, columns, types, meaning
     ///
-    /// With --lake: as they are in that lake, with the columns that its runs promoted and without those that they left out.
+    /// With --lake: as they are in that lake, with the columns that its runs promoted and without those that they left out. With --config:
+    /// as a run with this configuration writes them, into that lake or a new one.
     Schema(SchemaArgs),
     /// Make a small lake from a simulated chat, and show what to do with it
     Demo(DemoArgs),
@@ -205,56 +216,9 @@ pub struct Options {
     #[arg(long, env = "CHATLAKE_ON_VANISH", value_enum, default_value_t = OnVanish::Keep, help_heading = "Time")]
     pub on_vanish: OnVanish,
 
-    /// Only this channel (type:id); may be repeated
-    #[arg(
-        long,
-        value_name = "CID",
-        env = "CHATLAKE_CHANNEL",
-        value_delimiter = ',',
-        help_heading = "Selection (part of the lake's identity)"
-    )]
-    pub channel: Vec<String>,
-    /// Only the channels in this file, one to a line
-    #[arg(
-        long,
-        value_name = "FILE",
-        env = "CHATLAKE_CHANNELS_FILE",
-        help_heading = "Selection (part of the lake's identity)"
-    )]
-    pub channels_file: Option<PathBuf>,
-    /// Only channels of this type; may be repeated
-    #[arg(
-        long,
-        value_name = "TYPE",
-        env = "CHATLAKE_CHANNEL_TYPE",
-        value_delimiter = ',',
-        help_heading = "Selection (part of the lake's identity)"
-    )]
-    pub channel_type: Vec<String>,
-    /// Only channels that match this QueryChannels filter (JSON)
-    #[arg(
-        long,
-        value_name = "JSON",
-        env = "CHATLAKE_FILTER",
-        help_heading = "Selection (part of the lake's identity)"
-    )]
-    pub filter: Option<String>,
-    /// Export truncated messages too
-    #[arg(long, env = "CHATLAKE_INCLUDE_TRUNCATED_MESSAGES", help_heading = "Selection (part of the lake's identity)")]
-    pub include_truncated_messages: bool,
-    /// Export softly deleted channels too
-    #[arg(
-        long,
-        env = "CHATLAKE_INCLUDE_SOFT_DELETED_CHANNELS",
-        help_heading = "Selection (part of the lake's identity)"
-    )]
-    pub include_soft_deleted_channels: bool,
-    /// Blank the text of deleted messages
-    #[arg(long, env = "CHATLAKE_CLEAR_DELETED_MESSAGE_TEXT", help_heading = "Selection (part of the lake's identity)")]
-    pub clear_deleted_message_text: bool,
-    /// Ask for user records too
-    #[arg(long, env = "CHATLAKE_EXPORT_USERS", help_heading = "Selection (part of the lake's identity)")]
-    pub export_users: bool,
+    /// Which channels, and what of them.
+    #[command(flatten)]
+    pub selection: SelectionArgs,
 
     /// Promoted columns and exclusions: a TOML file with sections `promote.DATASET` and `exclude`
     #[arg(long, value_name = "FILE", env = "CHATLAKE_CONFIG", help_heading = "Files")]
@@ -302,7 +266,7 @@ pub struct Options {
     /// How long Stream may work on one export
     #[arg(long, value_name = "DURATION", env = "CHATLAKE_TASK_DEADLINE", default_value = "24h", value_parser = parse_duration, help_heading = "Limits")]
     pub task_deadline: SignedDuration,
-    /// Memory for sorting, writing and uploading
+    /// Memory of the process
     #[arg(long, value_name = "BYTES", env = "CHATLAKE_MEMORY_LIMIT", default_value = "256MiB", value_parser = parse_bytes, help_heading = "Limits")]
     pub memory_limit: u64,
     /// Where there is room.
@@ -320,68 +284,6 @@ pub struct Options {
     /// Accept a store that ignores conditional writes: safe only if no two runs ever overlap
     #[arg(long, env = "CHATLAKE_SINGLE_WRITER", help_heading = "Limits")]
     pub single_writer: bool,
-}
-
-/// `chatlake schema`
-#[derive(Debug, Args)]
-pub struct SchemaArgs {
-    /// One dataset [default: all]
-    pub dataset: Option<String>,
-    /// Which lake, for the columns that it has besides and those that it leaves out.
-    #[command(flatten)]
-    pub lake: LakeArg,
-    /// How to show it
-    #[arg(long, value_enum, default_value_t = SchemaFormat::Table)]
-    pub format: SchemaFormat,
-    /// Whose SQL it is
-    #[arg(long, value_enum, help_heading = "For --format ddl")]
-    pub engine: Option<Engine>,
-    /// Where the engine finds the lake [default: where --lake is, or a placeholder]
-    #[arg(long, value_name = "URL", help_heading = "For --format ddl")]
-    pub location: Option<String>,
-    /// Partition folders of messages and reactions [default: as the lake has them, or event_date]
-    #[arg(long, value_name = "COLUMNS", env = "CHATLAKE_PARTITION_BY", value_enum, help_heading = "For --format ddl")]
-    pub partition_by: Option<PartitionBy>,
-}
-
-/// How a schema is shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum SchemaFormat {
-    /// For people.
-    Table,
-    /// As in `schemas/`.
-    Json,
-    /// Arrow types.
-    Arrow,
-    /// Tables for a page.
-    Markdown,
-    /// SQL that shows the files to a query engine as tables.
-    Ddl,
-}
-
-impl SchemaArgs {
-    /// The form that these flags ask for, of a lake if one is named.
-    pub fn form(&self, lake: Option<&Shape>) -> Result<Form> {
-        const ENGINES: &str = "trino, athena or spark";
-        match (self.format, self.engine) {
-            (SchemaFormat::Ddl, Some(engine)) => Ok(Form::Ddl(Ddl {
-                engine,
-                location: self.location.clone().or_else(|| lake.map(|lake| lake.location.clone())),
-                by_channel_type: match self.partition_by {
-                    Some(partition_by) => partition_by == PartitionBy::ChannelType,
-                    None => lake.and_then(|lake| lake.by_channel_type).unwrap_or_default(),
-                },
-            })),
-            (SchemaFormat::Ddl, None) => Err(usage("--format ddl is written for one engine, and none is named")
-                .hint(format!("add --engine with {ENGINES}"))),
-            (_, Some(_)) => Err(usage("--engine does nothing without --format ddl")
-                .hint(format!("write --format ddl --engine with {ENGINES}, or leave out --engine"))),
-            (SchemaFormat::Table, None) => Ok(Form::Table),
-            (SchemaFormat::Json, None) => Ok(Form::Json),
-            (SchemaFormat::Arrow, None) => Ok(Form::Arrow),
-            (SchemaFormat::Markdown, None) => Ok(Form::Markdown),
-        }
-    }
 }
 
 /// `chatlake demo`
@@ -512,26 +414,20 @@ impl Options {
         within("--channels-per-request", self.channels_per_request, 1, MAX_CHANNELS)?;
         within("--max-concurrent-exports", self.max_concurrent_exports, 1, 64)?;
         self.rate.rate_share()?;
-        let (file, sort_bytes) = files_and_memory(self.compression, self.target_file_size, self.memory_limit)?;
+        let (file, memory) = files_and_memory(self.compression, self.target_file_size, self.memory_limit)?;
         let defaults = Settings::default();
         Ok(Settings {
             rules: Rules { grid, settle: self.settle, revisit: self.revisit.0.clone(), ..defaults.rules },
             removes_vanished: self.on_vanish == OnVanish::Remove,
-            selection: self.selection()?,
-            export: ExportOptions {
-                include_truncated_messages: self.include_truncated_messages,
-                include_soft_deleted_channels: self.include_soft_deleted_channels,
-                clear_deleted_message_text: self.clear_deleted_message_text,
-                export_users: self.export_users,
-                version: self.export_version,
-            },
+            selection: self.selection.selection()?,
+            export: self.selection.export(self.export_version),
             channels_per_request: self.channels_per_request,
             max_concurrent_exports: self.max_concurrent_exports,
             task_deadline: self.task_deadline,
             by_channel_type: self.partition_by == PartitionBy::ChannelType,
             columns: self.columns()?,
             file,
-            sort_bytes,
+            memory,
             temp_dir: self.temp.temp_dir.clone(),
             max_rejected: self.max_rejected,
             keep_raw: self.keep_raw,
@@ -547,62 +443,27 @@ impl Options {
         let wanted = self.config.as_deref().map(config::read).transpose()?.unwrap_or_default();
         Ok(Wanted { lifts_exclusions: self.lift_exclusions, ..wanted })
     }
-
-    fn selection(&self) -> Result<Selection> {
-        let mut cids = self.channel.clone();
-        if let Some(path) = &self.channels_file {
-            let text = std::fs::read_to_string(path)
-                .map_err(|error| usage(format!("cannot read --channels-file {}", path.display())).because(error))?;
-            cids.extend(
-                text.lines()
-                    .map(str::trim)
-                    .filter(|line| !line.is_empty() && !line.starts_with('#'))
-                    .map(str::to_owned),
-            );
-            if cids.is_empty() {
-                return Err(usage(format!("--channels-file {} names no channel", path.display())));
-            }
-        }
-        if let Some(cid) = cids.iter().find(|cid| ChannelRef::from_cid(cid).is_none()) {
-            return Err(usage(format!("`{cid}` is no channel")).hint("write type:id, such as messaging:general"));
-        }
-        let filter = match &self.filter {
-            None => None,
-            Some(text) => Some(serde_json::from_str(text).map_err(|error| {
-                usage("--filter is no JSON object")
-                    .because(error)
-                    .hint(r#"write it as in QueryChannels: {"team":"blue"}"#)
-            })?),
-        };
-        if !cids.is_empty() && (filter.is_some() || !self.channel_type.is_empty()) {
-            return Err(usage("--channel names the channels, so --channel-type and --filter would do nothing")
-                .hint("leave out one of them"));
-        }
-        Ok(Selection { cids, channel_types: self.channel_type.clone(), filter })
-    }
 }
 
-/// How files are written, and what sorting may take of the memory.
+/// How files are written, and what the stages may take of the memory.
 fn files_and_memory(
     compression: Compression,
     target_file_bytes: u64,
     memory_bytes: u64,
-) -> Result<(FileOptions, usize)> {
-    if memory_bytes < 64 << 20 {
-        return Err(usage(format!("--memory-limit is {memory_bytes} bytes: at least 64MiB are needed")));
-    }
+) -> Result<(FileOptions, Memory)> {
+    let memory = Memory::new(memory_bytes)?;
     if target_file_bytes > MAX_FILE_BYTES {
         return Err(usage(format!("--target-file-size is {target_file_bytes} bytes: at most 4GiB"))
             .hint("files are moved by a copy in the store, and S3 copies at most 5 GiB in one request"));
     }
-    let memory = usize::try_from(memory_bytes).unwrap_or(usize::MAX);
     let file = FileOptions {
         compression,
         target_file_bytes: target_file_bytes.max(1 << 20),
-        row_group_bytes: row_group_bytes(memory),
+        row_group_bytes: memory.row_group_bytes(),
+        row_group_rows: memory.row_group_rows(),
         ..FileOptions::default()
     };
-    Ok((file, sort_bytes(memory)))
+    Ok((file, memory))
 }
 
 fn within(name: &str, value: usize, least: usize, most: usize) -> Result<()> {
@@ -655,6 +516,12 @@ mod tests {
     }
 
     #[test]
+    fn what_is_set_to_nothing_selects_everything() {
+        let nothing = ["--channel=", "--channel-type=", "--filter="];
+        assert_eq!(settings(&nothing).unwrap().selection, Settings::default().selection);
+    }
+
+    #[test]
     fn nonsense_is_refused_with_a_reason() {
         for (flags, part) in [
             (&["--since", "2026-01-02", "--until", "2026-01-01"][..], "is not before"),
@@ -664,7 +531,10 @@ mod tests {
             (&["--window", "5h"], "does not divide a day"),
             (&["--channel", "general"], "is no channel"),
             (&["--channel", "a:b", "--channel-type", "a"], "would do nothing"),
+            (&["--channel-type", "team:a"], "is no channel type"),
             (&["--filter", "[]"], "no JSON object"),
+            (&["--filter", "@/no/such/file"], "cannot read the filter"),
+            (&["--filter", r#"{"$or":{}}"#], "`$or` takes a list of filters"),
             (&["--rate-share", "0"], "--rate-share"),
             (&["--channels-per-request", "101"], "not 1 to 100"),
             (&["--memory-limit", "1MiB"], "at least 64MiB"),

@@ -203,6 +203,33 @@ impl Schemas {
         })
     }
 
+    /// The same for exports of users. They hold reactions to messages that they do not hold, and what is all of one user may leave out
+    /// who that is.
+    #[must_use]
+    pub fn of_users(&self) -> Self {
+        let schemas = self.schemas.iter().map(|schema| {
+            let mut schema = Schema::clone(schema);
+            let owned = matches!(schema.dataset.as_str(), "messages" | "reactions");
+            for column in schema.columns.iter_mut().filter(|_| owned) {
+                match (schema.dataset.as_str(), column.name.as_str()) {
+                    (_, "user_id") => column.sources.push(Source::Context(schema::Context::Owner)),
+                    ("reactions", "cid" | "message_created_at") => {
+                        column.required = false;
+                        column.null_when = Some("the message is another's, and is not in the export".to_owned());
+                    }
+                    _ => {}
+                }
+            }
+            if schema.dataset == "reactions" {
+                // The same reaction may have come with its message, and without it.
+                schema.sort.clone_from(&schema.key);
+                schema.version_by.insert(0, "cid".to_owned());
+            }
+            Arc::new(schema)
+        });
+        Self { schemas: schemas.collect(), ..self.clone() }
+    }
+
     /// The schema at this place in [`DATASETS`].
     pub fn get(&self, dataset: usize) -> &Arc<Schema> {
         &self.schemas[dataset]
@@ -230,7 +257,8 @@ impl Schemas {
 }
 
 fn place(dataset: &str) -> Result<usize> {
-    let known = &DATASETS[..DATASETS.len() - 1];
+    // What `other` and `quarantine` hold is kept as it came.
+    let known = &DATASETS[..DATASETS.len() - 2];
     known.iter().position(|name| *name == dataset).ok_or_else(|| {
         Error::new(ErrorKind::Usage, format!("the configuration names the dataset `{dataset}`, which there is not"))
             .hint(format!("the datasets are {}", known.join(", ")))

@@ -85,6 +85,7 @@ fn parse(at: &str) -> Option<(String, Side, usize)> {
 fn step(verb: &str, location: &Path) -> String {
     let noun = match Key::parse(location) {
         Some(Key::Identity) => "identity",
+        Some(Key::Channels(_)) => "channels",
         Some(Key::Entry(_)) => "entry",
         Some(Key::Snapshot(_)) => "snapshot",
         Some(Key::Lists(_)) => "lists",

@@ -161,7 +161,7 @@ impl Ddl {
 
     fn folder(&self, schema: &Schema) -> String {
         let lake = self.location.as_deref().unwrap_or(NO_LOCATION);
-        format!("{}/{}", lake.trim_end_matches('/'), Key::folder(&schema.dataset))
+        format!("{}/{}", lake.trim_end_matches('/'), Key::folder(&schema.name()))
     }
 
     fn column(&self, column: &Column) -> String {

@@ -23,7 +23,7 @@ use crate::lake::entry::Action;
 use crate::lake::snapshot::Snapshot;
 use crate::lake::store::store_error;
 use crate::lake::{Key, Lake, State};
-use crate::schema::DATASETS;
+use crate::schema::NAMES;
 use crate::summary::bytes;
 
 /// The least age that may be asked for. Between the first staged file of a span and its commit lie hours.
@@ -206,10 +206,7 @@ async fn referred(lake: &Lake, first: u64, state: &State) -> Result<BTreeSet<Str
                 "nothing was deleted; restore it from a version or a backup of the bucket, and see `chatlake verify`",
             )
         })?;
-        names.extend(entry.actions.into_iter().filter_map(|action| match action {
-            Action::Cover(cover) => cover.record.lists_aside.map(|aside| aside.xxh3),
-            _ => None,
-        }));
+        names.extend(entry.actions.iter().filter_map(Action::lists_aside).map(str::to_owned));
     }
     Ok(names)
 }
@@ -275,7 +272,7 @@ fn doomed(facts: &Facts) -> Vec<Doomed> {
             Key::Rejected { .. } => is_old.then_some(Garbage::Rejected),
             Key::Probe(_) => is_old.then_some(Garbage::Probe),
             Key::Lists(name) => (all_silent && is_old && !lists.contains(&name)).then_some(Garbage::Lists),
-            Key::Identity | Key::Entry(_) => None,
+            Key::Identity | Key::Channels(_) | Key::Entry(_) => None,
         }
     };
     let mut doomed: Vec<Doomed> = facts
@@ -315,7 +312,7 @@ fn over(facts: &Facts) -> BTreeSet<Uuid> {
 
 fn dataset_folders(state: &State) -> HashSet<Path> {
     let live = state.files().map(|live| live.file.dataset.as_str());
-    DATASETS.iter().copied().chain(live).map(Key::folder).collect()
+    NAMES.iter().map(String::as_str).chain(live).map(Key::folder).collect()
 }
 
 /// Whether a file has a name that chatlake gives. Another's file is nobody's to delete, whatever folder it lies in.
@@ -332,8 +329,8 @@ fn foreign(facts: &Facts) -> u64 {
         }
         Some(_) => false,
         None => {
-            let first = object.path.parts().next().map(|part| Path::from(part.as_ref()));
-            first.is_some_and(|first| first == Key::private() || folders.contains(&first))
+            let is_in = |folder: &Path| object.path.prefix_matches(folder);
+            is_in(&Key::private()) || folders.iter().any(is_in)
         }
     };
     facts.objects.iter().filter(is_foreign).count() as u64

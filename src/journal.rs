@@ -32,22 +32,27 @@ const MAX_RECORDS: usize = 200_000;
 /// Stream keeps the file of an export for 60 days; a day is left for reading it.
 const KEPT_BY_STREAM: SignedDuration = SignedDuration::from_hours(59 * 24);
 
+/// An export of users is asked for to know what is there now: what a dead run has asked for is used for a day.
+const USERS_FRESH: SignedDuration = SignedDuration::from_hours(24);
+
 /// One record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Record {
     /// A span is begun.
     Span(SpanRecord),
+    /// An export of users is begun.
+    Users(UsersRecord),
     /// An export is about to be asked for.
     Intent {
-        /// The span's record.
+        /// The record of the span, or of the users.
         span: u32,
-        /// The channels.
+        /// The channels, or the users.
         cids: Vec<String>,
     },
     /// Stream has begun the export.
     Task {
-        /// The span's record.
+        /// The record of the span, or of the users.
         span: u32,
         /// The task.
         task: ExportTask,
@@ -80,6 +85,15 @@ pub struct SpanRecord {
     pub options: ExportOptions,
 }
 
+/// What all exports of a run over users have in common: only a run over the same users may use them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsersRecord {
+    /// Stream's time when it was begun.
+    pub begun_at: Timestamp,
+    /// Everybody who was asked for.
+    pub user_ids: BTreeSet<String>,
+}
+
 /// A span of another run, and what it had asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Begun {
@@ -87,6 +101,19 @@ pub struct Begun {
     pub run_id: Uuid,
     /// The span.
     pub span: SpanRecord,
+    /// Its tasks, in the order in which they were asked for.
+    pub tasks: Vec<ExportTask>,
+    /// The numbers of the records that say so.
+    pub records: Vec<u32>,
+}
+
+/// Users that another run has begun to export, and what it had asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BegunUsers {
+    /// The run.
+    pub run_id: Uuid,
+    /// The users.
+    pub users: UsersRecord,
     /// Its tasks, in the order in which they were asked for.
     pub tasks: Vec<ExportTask>,
     /// The numbers of the records that say so.
@@ -147,6 +174,11 @@ impl Journal {
 
 /// The spans that other runs have begun and not ended, newest run first.
 pub async fn begun_spans(lake: &Lake, own: Uuid) -> Result<Vec<Begun>> {
+    begun(lake, own).await.map(|(spans, _)| spans)
+}
+
+/// All that other runs have begun and not ended, newest run first.
+pub async fn begun(lake: &Lake, own: Uuid) -> Result<(Vec<Begun>, Vec<BegunUsers>)> {
     let cannot = |error| store_error("cannot read the journals of other runs", lake.display_url(), error);
     let mut keys: BTreeMap<Uuid, BTreeSet<u32>> = BTreeMap::new();
     let mut listed = lake.store().list(Some(&Key::journals())).take(MAX_RECORDS);
@@ -163,14 +195,15 @@ pub async fn begun_spans(lake: &Lake, own: Uuid) -> Result<Vec<Begun>> {
             "journals of dead runs pile up, not all are read: `chatlake gc --delete`"
         );
     }
-    let mut begun = Vec::new();
+    let (mut spans, mut users) = (Vec::new(), Vec::new());
     // The ids of runs begin with the time.
     for (run_id, numbers) in keys.into_iter().rev() {
         let records = futures::stream::iter(numbers).map(|seq| read(lake, run_id, seq));
         let records: Vec<(u32, Option<Record>)> = records.buffered(READ_AHEAD).try_collect().await?;
-        begun.extend(spans_of(run_id, records));
+        spans.extend(spans_of(run_id, &records));
+        users.extend(users_of(run_id, &records));
     }
-    Ok(begun)
+    Ok((spans, users))
 }
 
 /// None when the run has ended meanwhile.
@@ -187,8 +220,17 @@ async fn read(lake: &Lake, run_id: Uuid, seq: u32) -> Result<(u32, Option<Record
 
 /// Deletes what was read of the journals of these runs. What they have written since stays.
 pub async fn forget(lake: &Lake, begun: &[Begun]) -> Result<()> {
+    delete_records(lake, begun.iter().map(|begun| (begun.run_id, begun.records.as_slice()))).await
+}
+
+/// The same of runs over users.
+pub async fn forget_users(lake: &Lake, begun: &[BegunUsers]) -> Result<()> {
+    delete_records(lake, begun.iter().map(|begun| (begun.run_id, begun.records.as_slice()))).await
+}
+
+async fn delete_records(lake: &Lake, records: impl Iterator<Item = (Uuid, &[u32])>) -> Result<()> {
     let keys: BTreeSet<(Uuid, u32)> =
-        begun.iter().flat_map(|begun| begun.records.iter().map(|seq| (begun.run_id, *seq))).collect();
+        records.flat_map(|(run_id, numbers)| numbers.iter().map(move |seq| (run_id, *seq))).collect();
     lake.delete(keys.into_iter().map(|(run_id, seq)| Key::Journal { run_id, seq }.path()).collect()).await
 }
 
@@ -213,6 +255,14 @@ impl Begun {
     }
 }
 
+impl BegunUsers {
+    /// Whether what it asked for, or has committed, is what is wanted now: the same users, and still news.
+    pub fn serves(&self, wanted: &UsersRecord) -> bool {
+        let UsersRecord { begun_at, user_ids } = &self.users;
+        *user_ids == wanted.user_ids && wanted.begun_at.duration_since(*begun_at) < USERS_FRESH
+    }
+}
+
 /// A task to follow instead of asking again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Adopted {
@@ -227,51 +277,98 @@ pub struct Adopted {
 /// The tasks to follow instead of asking again, newest first: each channel is brought by the newest that it is in. Of a task
 /// that was asked for again in halves the halves are taken.
 pub fn adoptable(begun: &[Begun], wanted: &SpanRecord, fresh_since: Timestamp) -> Vec<Adopted> {
-    // Stream's times are whole seconds, and what is finer is noise: of tasks of one second the later in the journal is the newer.
-    let mut tasks: Vec<(&ExportTask, Window)> = begun
+    let tasks = begun
         .iter()
         .filter(|begun| begun.serves(wanted, fresh_since))
-        .flat_map(|begun| begun.tasks.iter().rev().map(|task| (task, begun.span.asked)))
-        .collect();
-    tasks.sort_by_key(|(task, _)| std::cmp::Reverse(task.requested_at.as_second()));
-    let mut taken: BTreeSet<&str> = BTreeSet::new();
-    let mut adopted = Vec::new();
-    for (task, asked) in tasks {
-        let is_kept = wanted.begun_at.duration_since(task.requested_at) < KEPT_BY_STREAM;
-        let superseded: BTreeSet<String> =
-            task.cids.iter().filter(|cid| taken.contains(cid.as_str())).cloned().collect();
-        if is_kept && superseded.len() < task.cids.len() {
-            taken.extend(task.cids.iter().map(String::as_str));
-            adopted.push(Adopted { task: task.clone(), superseded, asked });
-        }
-    }
-    adopted
+        .flat_map(|begun| begun.tasks.iter().rev().map(|task| (task, begun.span.asked)));
+    let is_kept = |task: &ExportTask| wanted.begun_at.duration_since(task.requested_at) < KEPT_BY_STREAM;
+    let newest = newest_first(tasks.filter(|(task, _)| is_kept(task)).collect());
+    newest.into_iter().map(|(task, superseded, asked)| Adopted { task: task.clone(), superseded, asked }).collect()
 }
 
-/// Puts the records of one run together. Pure.
-fn spans_of(run_id: Uuid, records: Vec<(u32, Option<Record>)>) -> Vec<Begun> {
-    let mut spans: BTreeMap<u32, Begun> = BTreeMap::new();
+/// A task of a run over the same users, to follow instead of asking again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdoptedUsers {
+    /// The task.
+    pub task: ExportTask,
+    /// Users in it whom a newer one brings.
+    pub superseded: BTreeSet<String>,
+}
+
+/// The same of runs that [serve](BegunUsers::serves) one over the same users.
+pub fn adoptable_users(begun: &[BegunUsers]) -> Vec<AdoptedUsers> {
+    let tasks = begun.iter().flat_map(|begun| begun.tasks.iter().rev().map(|task| (task, ())));
+    let newest = newest_first(tasks.collect());
+    newest.into_iter().map(|(task, superseded, ())| AdoptedUsers { task: task.clone(), superseded }).collect()
+}
+
+/// Orders tasks by their age, the newest first, and leaves out those that newer ones bring altogether. Yields what of each is
+/// brought by newer ones.
+fn newest_first<T>(mut tasks: Vec<(&ExportTask, T)>) -> Vec<(&ExportTask, BTreeSet<String>, T)> {
+    // Stream's times are whole seconds, and what is finer is noise: of tasks of one second the later in the journal is the newer.
+    tasks.sort_by_key(|(task, _)| std::cmp::Reverse(task.requested_at.as_second()));
+    let mut taken: BTreeSet<&str> = BTreeSet::new();
+    let mut newest = Vec::new();
+    for (task, of) in tasks {
+        let superseded: BTreeSet<String> =
+            task.cids.iter().filter(|cid| taken.contains(cid.as_str())).cloned().collect();
+        if superseded.len() < task.cids.len() {
+            taken.extend(task.cids.iter().map(String::as_str));
+            newest.push((task, superseded, of));
+        }
+    }
+    newest
+}
+
+/// The spans of a run. Pure.
+fn spans_of(run_id: Uuid, records: &[(u32, Option<Record>)]) -> Vec<Begun> {
+    let span = |record: &Record| match record {
+        Record::Span(span) => Some(span.clone()),
+        _ => None,
+    };
+    let spans = put_together(records, span).into_iter();
+    spans.map(|(span, tasks, records)| Begun { run_id, span, tasks, records }).collect()
+}
+
+/// The exports of users of a run. Pure.
+fn users_of(run_id: Uuid, records: &[(u32, Option<Record>)]) -> Vec<BegunUsers> {
+    let users = |record: &Record| match record {
+        Record::Users(users) => Some(users.clone()),
+        _ => None,
+    };
+    let begun = put_together(records, users).into_iter();
+    begun.map(|(users, tasks, records)| BegunUsers { run_id, users, tasks, records }).collect()
+}
+
+/// What a run has begun, with its tasks and the numbers of all its records.
+type Together<W> = (W, Vec<ExportTask>, Vec<u32>);
+
+/// Puts the records of one run together.
+fn put_together<W>(records: &[(u32, Option<Record>)], begins: impl Fn(&Record) -> Option<W>) -> Vec<Together<W>> {
+    let mut all: BTreeMap<u32, Together<W>> = BTreeMap::new();
     for (seq, record) in records {
         match record {
-            Some(Record::Span(span)) => {
-                spans.insert(seq, Begun { run_id, span, tasks: Vec::new(), records: vec![seq] });
-            }
+            // A run's records are numbered in order, so what is begun comes first; without it a task says nothing.
             Some(Record::Task { span, task }) => {
-                // A run's records are numbered in order, so the span's comes first; without it the task says nothing.
-                if let Some(begun) = spans.get_mut(&span) {
-                    begun.tasks.push(task);
-                    begun.records.push(seq);
+                if let Some((_, tasks, records)) = all.get_mut(span) {
+                    tasks.push(task.clone());
+                    records.push(*seq);
                 }
             }
             Some(Record::Intent { span, .. }) => {
-                if let Some(begun) = spans.get_mut(&span) {
-                    begun.records.push(seq);
+                if let Some((.., records)) = all.get_mut(span) {
+                    records.push(*seq);
+                }
+            }
+            Some(record) => {
+                if let Some(begun) = begins(record) {
+                    all.insert(*seq, (begun, Vec::new(), vec![*seq]));
                 }
             }
             None => {}
         }
     }
-    spans.into_values().collect()
+    all.into_values().collect()
 }
 
 #[cfg(test)]
@@ -360,7 +457,37 @@ mod tests {
     #[test]
     fn tasks_without_their_span_say_nothing() {
         let record = Record::Task { span: 3, task: task("t", "a:1") };
-        assert_eq!(spans_of(Uuid::nil(), vec![(0, None), (4, Some(record))]), []);
+        assert_eq!(spans_of(Uuid::nil(), &[(0, None), (4, Some(record))]), []);
+    }
+
+    #[test]
+    fn runs_over_the_same_users_serve_each_other_for_a_day() {
+        let at = |hours: i64| span().begun_at + SignedDuration::from_hours(hours);
+        let users = |hours: i64, ids: &[&str]| UsersRecord {
+            begun_at: at(hours),
+            user_ids: ids.iter().map(|id| (*id).to_owned()).collect(),
+        };
+        let task = |id: &str, ids: &[&str]| ExportTask {
+            task_id: id.to_owned(),
+            requested_at: at(0),
+            cids: ids.iter().map(|id| (*id).to_owned()).collect(),
+        };
+        let records = [
+            (0, Some(Record::Users(users(0, &["a", "b", "c"])))),
+            (1, Some(Record::Intent { span: 0, cids: vec!["a".into()] })),
+            (2, Some(Record::Task { span: 0, task: task("whole", &["a", "b", "c"]) })),
+            (5, Some(Record::Task { span: 0, task: task("half", &["a", "b"]) })),
+            (6, Some(Record::Task { span: 9, task: task("nobody's", &["c"]) })),
+        ];
+        let begun = users_of(Uuid::nil(), &records);
+        assert_eq!(begun[0].records, [0, 1, 2, 5]);
+        assert_eq!(spans_of(Uuid::nil(), &records), []);
+        assert!(begun[0].serves(&users(23, &["c", "b", "a"])));
+        assert!(!begun[0].serves(&users(24, &["a", "b", "c"])), "no news");
+        assert!(!begun[0].serves(&users(1, &["a", "b"])));
+        let adopted = adoptable_users(&begun);
+        let found: Vec<_> = adopted.iter().map(|one| (one.task.task_id.as_str(), one.superseded.len())).collect();
+        assert_eq!(found, [("half", 0), ("whole", 2)]);
     }
 
     #[test]
@@ -369,6 +496,7 @@ mod tests {
             Record::Span(span()),
             Record::Intent { span: 0, cids: vec!["a:1".into()] },
             Record::Task { span: 0, task: task("t1", "a:1") },
+            Record::Users(UsersRecord { begun_at: span().begun_at, user_ids: ["ada".to_owned()].into() }),
         ];
         insta::assert_snapshot!(serde_json::to_string_pretty(&records).unwrap());
     }

@@ -23,12 +23,14 @@ pub mod inspect;
 pub mod journal;
 pub mod json;
 pub mod lake;
+pub mod memory;
 pub mod ndjson;
 pub mod pipeline;
 pub mod plan;
 pub mod schema;
 pub mod sort;
 pub mod sync;
+pub mod users;
 pub mod window;
 pub mod write;
 

@@ -6,29 +6,49 @@ use std::process::ExitCode;
 
 use chatlake::cli::{
     CheckArgs, Cli, Command, Convert, DemoArgs, FilesArgs, GcArgs, LakeArg, LogFormat, Manners, Options, ProgressMode,
-    SchemaArgs, StatusArgs, StreamArg, VerifyArgs,
+    SchemaArgs, StatusArgs, StreamArg, Users, VerifyArgs,
 };
+use chatlake::columns::{Columns, Schemas};
 use chatlake::convert::Conversion;
 use chatlake::error::{Error, Kind, Result};
 use chatlake::export::{self, Client, Credentials};
 use chatlake::inspect::against_stream::Sample;
 use chatlake::inspect::{files, shape, status, verify};
 use chatlake::lake::{Lake, store};
+use chatlake::pipeline::channels::PER_QUERY;
 use chatlake::progress::Progress;
 use chatlake::settings::Settings;
 use chatlake::summary::Summary;
 use chatlake::sync::{Job, PlannedSpan, Run};
+use chatlake::users::UsersRun;
 use chatlake::{check, clock, demo, gc, schema};
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
+
+/// Gives back what is freed, whichever thread has taken it. How soon, is in .cargo/config.toml.
+#[cfg(all(unix, not(target_os = "macos")))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// Threads that wait for the network. They do nothing that takes long.
+const MOST_WORKERS: usize = 4;
+
+/// Threads for disks, beside those that decode: each that is there takes memory.
+const DISK_THREADS: usize = 6;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let shown = cli.manners.progress == ProgressMode::Auto && !cli.manners.quiet && std::io::stderr().is_terminal();
     let progress = Progress::new(shown);
     log(&cli.manners, &progress, shown);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores.min(MOST_WORKERS))
+        .max_blocking_threads(cores + DISK_THREADS)
+        .enable_all()
+        .build();
+    let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => return end(&Error::new(Kind::Temporary, "cannot start the runtime").because(error)),
     };
@@ -56,6 +76,7 @@ async fn run(cli: &Cli, progress: &Progress) -> Result<ExitCode> {
         Command::Backfill(backfill) => {
             job(Job::Backfill(backfill.range()?), &backfill.options, &backfill.settings()?, manners, progress).await
         }
+        Command::Users(args) => users(args, manners, progress).await,
         Command::Convert(args) => convert(args, manners, progress).await,
         Command::Check(args) => unless_interrupted(check_setup(args, manners)).await,
         Command::Status(args) => unless_interrupted(show_status(args, manners)).await,
@@ -88,6 +109,14 @@ async fn job(
         lake = Lake::open(options.lake.lake()?, &process_env) => lake?.with_single_writer(settings.single_writer),
         error = &mut stop => return Err(error),
     };
+    let expenses = settings.selection.expenses();
+    if !expenses.is_empty() {
+        let why = expenses.join("; ");
+        tracing::warn!(
+            why,
+            "this selection is expensive to list, and may use up the app's API budget: see docs/selection.md"
+        );
+    }
     let mut run = Run::new(&client, &lake, settings, progress);
     if options.plan {
         let spans = tokio::select! {
@@ -111,6 +140,28 @@ async fn convert(args: &Convert, manners: &Manners, progress: &Progress) -> Resu
     };
     let (summary, error) = Conversion::new(&lake, settings, &exports, progress).execute(stop).await;
     finish(&summary, error, &lake, args.empty_exit_code, manners)
+}
+
+async fn users(args: &Users, manners: &Manners, progress: &Progress) -> Result<ExitCode> {
+    let (settings, user_ids) = (args.settings()?, args.user_ids()?);
+    let client = client(&args.stream, args.rate.rate_share()?)?;
+    let process_env = store::process_env();
+    let mut stop = pin!(interrupted());
+    let lake = tokio::select! {
+        lake = Lake::open(args.lake.lake()?, &process_env) => lake?.with_single_writer(settings.single_writer),
+        error = &mut stop => return Err(error),
+    };
+    let run = UsersRun::new(&client, &lake, &settings, user_ids, args.users_per_request, progress);
+    if args.plan {
+        let planned = tokio::select! {
+            planned = run.plan() => planned?,
+            error = &mut stop => return Err(error),
+        };
+        progress.finish();
+        return show(manners, &serde_json::json!(planned).to_string(), &planned.to_string());
+    }
+    let (summary, error) = run.execute(stop).await;
+    finish(&summary, error, &lake, 0, manners)
 }
 
 /// Says how a run ended.
@@ -146,6 +197,7 @@ async fn check_setup(args: &CheckArgs, manners: &Manners) -> Result<ExitCode> {
     let report = check::check(check::Setup {
         client: brief_client(&args.stream, rate_share),
         lake: args.location(),
+        selected: args.selected()?,
         env: &store::process_env(),
         settle: args.settle,
         rate_share,
@@ -220,6 +272,14 @@ fn plan_text(spans: &[PlannedSpan], json: bool) -> String {
         let PlannedSpan { since, until, cells, channels, requests, minutes, .. } = span;
         text.push_str(&format!("{since:<22} {until:<22} {cells:>6} {channels:>9} {requests:>9} {minutes:>9.1}\n"));
     }
+    let (looked_up, unlisted) =
+        spans.iter().fold((0, 0), |(looked_up, unlisted), span| (looked_up + span.looked_up, unlisted + span.unlisted));
+    if looked_up + unlisted > 0 {
+        let queries = looked_up.div_ceil(PER_QUERY);
+        text.push_str(&format!(
+            "{looked_up} channels were looked up by name, {queries} queries, as the run will do again; {unlisted} that Stream does not list are asked for\n"
+        ));
+    }
     let requests: u64 = spans.iter().map(|span| span.requests).sum();
     let minutes: f64 = spans.iter().map(|span| span.minutes).sum();
     text.push_str(&format!(
@@ -230,12 +290,17 @@ fn plan_text(spans: &[PlannedSpan], json: bool) -> String {
 }
 
 async fn show_schema(args: &SchemaArgs) -> Result<ExitCode> {
+    let wanted = args.wanted()?;
     let shape = match args.lake.lake() {
-        Ok(_) => Some(shape::shape(&open(&args.lake).await?).await?),
+        Ok(_) => Some(shape::shape(&open(&args.lake).await?, wanted.as_ref()).await?),
         Err(_) => None,
     };
     let form = args.form(shape.as_ref())?;
-    let schemas = shape.map(|shape| shape.schemas).unwrap_or_default();
+    let schemas = match (shape, wanted) {
+        (Some(shape), _) => shape.schemas,
+        (None, Some(wanted)) => Schemas::new(&Columns::default().with(&wanted)?)?,
+        (None, None) => Schemas::default(),
+    };
     let texts: Vec<String> = match &args.dataset {
         None => schemas.iter().map(|schema| form.show(schema)).collect(),
         Some(name) => vec![form.show(schemas.find(name).ok_or_else(|| {

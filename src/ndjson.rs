@@ -9,6 +9,9 @@ use memchr::memchr;
 /// How much of an over-long line is kept for the report.
 const HEAD_BYTES: usize = 4096;
 
+/// Room that is kept for the lines to come after a long one.
+pub(crate) const KEPT_BYTES: usize = 1 << 20;
+
 /// One line of the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Line<'a> {
@@ -69,6 +72,11 @@ impl LineSplitter {
         self.emit_carry(&mut each)
     }
 
+    /// Bytes of the line that has begun.
+    pub fn held_bytes(&self) -> usize {
+        self.carry.len()
+    }
+
     /// Less than the limit, so that a head is never taken for a line.
     fn head_bytes(&self) -> usize {
         HEAD_BYTES.min(self.max_line_bytes)
@@ -91,6 +99,7 @@ impl LineSplitter {
         let length = std::mem::take(&mut self.length);
         let result = self.emit(&carry, length, each);
         carry.clear();
+        carry.shrink_to(KEPT_BYTES);
         self.carry = carry;
         result
     }

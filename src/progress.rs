@@ -88,9 +88,13 @@ impl Progress {
 
     fn show(&self) {
         if !self.bar.is_hidden() {
+            // Exports of users have none.
+            let channels = match self.channels.load(Relaxed) {
+                0 => String::new(),
+                channels => format!("{channels} channels, "),
+            };
             self.bar.set_message(format!(
-                "{} channels, {}/{} exports, {} messages, {}",
-                self.channels.load(Relaxed),
+                "{channels}{}/{} exports, {} messages, {}",
                 self.decoded.load(Relaxed),
                 self.requested.load(Relaxed),
                 self.messages.load(Relaxed),

@@ -124,6 +124,7 @@ fn from(source: &Source, within: Option<&str>) -> String {
             Context::VanishedAt => "the export task's `created_at`, of a later export",
             Context::EntryKey => "the key of the entry",
             Context::Raw => "the whole object",
+            Context::Owner => "the user that was asked for",
             Context::Reject(_) => "chatlake, as it read the line",
         }
         .to_owned(),
@@ -135,7 +136,7 @@ fn join(within: Option<&str>, path: &str) -> String {
 }
 
 fn folders(schema: &Schema) -> String {
-    format!("{}/{}=YYYY-MM-DD", Key::folder(&schema.dataset), schema.partition_by.column())
+    format!("{}/{}=YYYY-MM-DD", Key::folder(&schema.name()), schema.partition_by.column())
 }
 
 #[cfg(test)]

@@ -10,8 +10,18 @@ use arrow::datatypes::{DataType, Field, Fields, SchemaRef, TimeUnit};
 use serde::{Deserialize, Serialize};
 
 /// The datasets, in the order in which documents list them.
-pub const DATASETS: [&str; 8] =
-    ["messages", "reactions", "channels", "members", "users", "reads", "polls", "quarantine"];
+pub const DATASETS: [&str; 9] =
+    ["messages", "reactions", "channels", "members", "users", "reads", "polls", "other", "quarantine"];
+
+/// What stands before the name of a dataset whose rows come from exports of users: the same columns, in folders of their own.
+pub const USER_EXPORTS: &str = "user_exports/";
+
+/// Every name under which a lake may have files: first the datasets that channels are exported to, then those of users.
+pub static NAMES: LazyLock<Vec<String>> = LazyLock::new(|| {
+    let of_users = |dataset: &&&str| **dataset != "quarantine";
+    let of_channels = DATASETS.iter().filter(|dataset| **dataset != "other").map(|dataset| (*dataset).to_owned());
+    of_channels.chain(DATASETS.iter().filter(of_users).map(|dataset| format!("{USER_EXPORTS}{dataset}"))).collect()
+});
 
 static SCHEMAS: LazyLock<Vec<Arc<Schema>>> = LazyLock::new(|| {
     [
@@ -22,6 +32,7 @@ static SCHEMAS: LazyLock<Vec<Arc<Schema>>> = LazyLock::new(|| {
         include_str!("../schemas/users.json"),
         include_str!("../schemas/reads.json"),
         include_str!("../schemas/polls.json"),
+        include_str!("../schemas/other.json"),
         include_str!("../schemas/quarantine.json"),
     ]
     .into_iter()
@@ -29,8 +40,9 @@ static SCHEMAS: LazyLock<Vec<Arc<Schema>>> = LazyLock::new(|| {
     .collect()
 });
 
-/// The schema of a dataset, if there is one of this name.
+/// The schema of a dataset, or of the same one of user exports, if there is one of this name.
 pub fn find(dataset: &str) -> Option<Arc<Schema>> {
+    let dataset = dataset.strip_prefix(USER_EXPORTS).unwrap_or(dataset);
     DATASETS.iter().position(|name| *name == dataset).map(|index| Arc::clone(&SCHEMAS[index]))
 }
 
@@ -74,6 +86,8 @@ pub enum PartitionBy {
     EventDate,
     /// The UTC day of the export: rows are a snapshot and are never replaced.
     SnapshotDate,
+    /// The UTC day of a user export: the same, for rows that only those have.
+    ExportDate,
 }
 
 impl PartitionBy {
@@ -82,6 +96,7 @@ impl PartitionBy {
         match self {
             Self::EventDate => "event_date",
             Self::SnapshotDate => "snapshot_date",
+            Self::ExportDate => "export_date",
         }
     }
 
@@ -90,6 +105,7 @@ impl PartitionBy {
         match self {
             Self::EventDate => "UTC day on which the message was sent; rows are replaced day by day",
             Self::SnapshotDate => "UTC day of the export; rows are added and never replaced",
+            Self::ExportDate => "UTC day of the user export; rows are added and never replaced",
         }
     }
 }
@@ -275,6 +291,8 @@ pub enum Context {
     VanishedAt,
     /// The key of an entry of an object.
     EntryKey,
+    /// The user whose export it is, if it is that of one alone.
+    Owner,
     /// The line.
     Raw,
     /// A field of a rejected line, by its place in [`REJECT_FIELDS`].
@@ -322,6 +340,7 @@ impl TryFrom<String> for Source {
                 "export_task_id" => Context::ExportTaskId,
                 "vanished_at" => Context::VanishedAt,
                 "key" => Context::EntryKey,
+                "owner" => Context::Owner,
                 "raw" => Context::Raw,
                 name => Context::Reject(
                     REJECT_FIELDS
@@ -376,6 +395,7 @@ impl fmt::Display for Source {
                     Context::ExportTaskId => "export_task_id",
                     Context::VanishedAt => "vanished_at",
                     Context::EntryKey => "key",
+                    Context::Owner => "owner",
                     Context::Raw => "raw",
                     Context::Reject(index) => REJECT_FIELDS[*index],
                 }
@@ -426,6 +446,12 @@ impl Column {
 }
 
 impl Schema {
+    /// The name under which a lake has its files.
+    pub fn name(&self) -> String {
+        let prefix = if self.partition_by == PartitionBy::ExportDate { USER_EXPORTS } else { "" };
+        format!("{prefix}{}", self.dataset)
+    }
+
     /// The Arrow schema of its files; partition columns are in the path only.
     pub fn arrow(&self) -> SchemaRef {
         Arc::new(arrow::datatypes::Schema::new(self.columns.iter().map(Column::field).collect::<Vec<_>>()))
@@ -487,7 +513,8 @@ mod tests {
                 let held = |column: &Column| {
                     column.kind == Kind::Json && column.sources.contains(&Source::Path(vec![key.to_owned()]))
                 };
-                key == "custom" || emitted || schema.columns.iter().any(held)
+                let is_line = |column: &Column| column.required && column.sources == [Source::Context(Context::Raw)];
+                key == "custom" || emitted || schema.columns.iter().any(|column| held(column) || is_line(column))
             };
             for source in schema.columns.iter().flat_map(|column| &column.sources) {
                 let looks_into = match source {
@@ -516,7 +543,7 @@ mod tests {
 
     #[test]
     fn sources_print_as_they_were_written() {
-        for text in ["a", "a.b", "a[]", "a[].b", "a{}", "a:b", "@cid", "@key", "@reason", "*", "!"] {
+        for text in ["a", "a.b", "a[]", "a[].b", "a{}", "a:b", "@cid", "@key", "@owner", "@reason", "*", "!"] {
             assert_eq!(Source::try_from(text.to_owned()).map(|source| source.to_string()), Ok(text.to_owned()));
         }
         for bad in ["", "@nothing", "[]", "{}", ":b"] {

@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::columns::Wanted;
 use crate::export::{ExportOptions, Selection};
 use crate::lake::{self, Identity, Include, Source};
+use crate::memory::Memory;
 use crate::plan::Rules;
 use crate::window::{Grid, Window};
 use crate::write::parquet_file::FileOptions;
@@ -40,8 +41,8 @@ pub struct Settings {
     pub columns: Wanted,
     /// Compression and sizes.
     pub file: FileOptions,
-    /// Memory of the sorters.
-    pub sort_bytes: usize,
+    /// What the stages may take.
+    pub memory: Memory,
     /// Where to spill.
     pub temp_dir: Option<PathBuf>,
     /// Rejects that a span may have; none: 10 lines or 0.1%.
@@ -57,7 +58,7 @@ pub struct Settings {
 impl Default for Settings {
     /// What the command line has without a flag.
     fn default() -> Self {
-        const MEMORY_BYTES: usize = 256 << 20;
+        let memory = Memory::default();
         Self {
             rules: Rules {
                 grid: Grid::default(),
@@ -76,8 +77,12 @@ impl Default for Settings {
             task_deadline: SignedDuration::from_hours(24),
             by_channel_type: false,
             columns: Wanted::default(),
-            file: FileOptions { row_group_bytes: row_group_bytes(MEMORY_BYTES), ..FileOptions::default() },
-            sort_bytes: sort_bytes(MEMORY_BYTES),
+            file: FileOptions {
+                row_group_bytes: memory.row_group_bytes(),
+                row_group_rows: memory.row_group_rows(),
+                ..FileOptions::default()
+            },
+            memory,
             temp_dir: None,
             max_rejected: None,
             keep_raw: false,
@@ -85,16 +90,6 @@ impl Default for Settings {
             single_writer: false,
         }
     }
-}
-
-/// The part of the memory limit that sorting may take.
-pub fn sort_bytes(memory_bytes: usize) -> usize {
-    memory_bytes / 100 * 35
-}
-
-/// The part of the memory limit that the row group being encoded may take.
-pub fn row_group_bytes(memory_bytes: usize) -> usize {
-    memory_bytes / 8
 }
 
 impl Settings {
@@ -105,15 +100,15 @@ impl Settings {
 
     /// What a lake made with these settings is.
     pub fn identity(&self, app_key: &str) -> Identity {
-        let Selection { cids, channel_types, filter } = self.selection.clone();
+        let Selection { cids, channel_types, filter } = &self.selection;
         Identity {
             format: lake::identity::FORMAT,
             app_key: app_key.to_owned(),
             source: Source::Stream,
             selection: lake::Selection {
-                channels: (!cids.is_empty()).then_some(cids),
-                channel_types,
-                filter: filter.map(serde_json::Value::Object),
+                channel_types: channel_types.clone(),
+                filter: filter.clone().map(serde_json::Value::Object),
+                ..lake::Selection::of_channels(cids)
             },
             include: Include {
                 truncated_messages: self.export.include_truncated_messages,

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -9,8 +10,13 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::error::{Error, Kind};
+use crate::export::Client;
 use crate::kinds::Kinds;
 use crate::lake::{Changes, Cover, Revisit};
+use crate::pipeline::Counts;
+
+/// Users of a kind who are named to people.
+const SHOWN: usize = 10;
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -43,6 +49,13 @@ pub enum CellStatus {
     Superseded,
 }
 
+impl CellStatus {
+    /// Whether this run has brought it in.
+    fn is_done(self) -> bool {
+        matches!(self, Self::Committed | Self::Unchanged)
+    }
+}
+
 /// A cell in the summary.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct CellSummary {
@@ -65,7 +78,7 @@ impl CellSummary {
 
     /// Whether this run has brought it in.
     pub fn is_done(&self) -> bool {
-        matches!(self.status, CellStatus::Committed | CellStatus::Unchanged)
+        self.status.is_done()
     }
 }
 
@@ -80,6 +93,22 @@ pub struct FilesSummary {
     pub bytes: u64,
     /// Messages that are not in the declared range, and were left out.
     pub left_out: u64,
+}
+
+/// Users that were exported.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct UsersSummary {
+    /// Users who were asked for.
+    pub asked: u64,
+    /// Users of whom anything came.
+    pub returned: u64,
+    /// Users whom Stream does not know.
+    pub missing: BTreeSet<String>,
+    /// Users who could not be exported, and why.
+    pub failed: BTreeMap<String, String>,
+    /// How it came out; none: it did not.
+    #[serde(skip)]
+    pub status: Option<CellStatus>,
 }
 
 /// What was written of a dataset.
@@ -173,6 +202,9 @@ pub struct Summary {
     /// What was converted, when it was files.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub files: Option<FilesSummary>,
+    /// What became of users, when it was they.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_exports: Option<UsersSummary>,
     /// Whether the store was accepted without conditional writes.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub single_writer: bool,
@@ -182,14 +214,28 @@ pub struct Summary {
 }
 
 impl Summary {
+    /// What was asked of Stream.
+    pub fn asked(&mut self, client: &Client, counts: &Counts) {
+        let Counts { requested, adopted, failed, bytes } = counts;
+        self.api_calls = client.api_calls();
+        self.export_tasks.requested = requested.load(Relaxed);
+        self.export_tasks.adopted = adopted.load(Relaxed);
+        self.export_tasks.failed = failed.load(Relaxed);
+        self.bytes_downloaded = bytes.load(Relaxed);
+    }
+
     /// The run is over.
     pub fn end(&mut self, after: Duration, error: Option<&Error>) {
         self.duration_seconds = (after.as_secs_f64() * 1000.0).round() / 1000.0;
+        let users = self.user_exports.as_ref();
+        let has_failures = !self.failed_channels.is_empty() || users.is_some_and(|users| !users.failed.is_empty());
+        let mut parts =
+            self.cells.iter().map(|cell| cell.status).chain(users.and_then(|users| users.status)).peekable();
         self.status = match error {
-            Some(error) if error.kind() == Kind::ExportFailed && !self.failed_channels.is_empty() => Status::Partial,
+            Some(error) if error.kind() == Kind::ExportFailed && has_failures => Status::Partial,
             Some(_) => Status::Failed,
-            None if self.cells.is_empty() => Status::NothingToDo,
-            None if self.cells.iter().any(CellSummary::is_done) => Status::Committed,
+            None if parts.peek().is_none() => Status::NothingToDo,
+            None if parts.any(CellStatus::is_done) => Status::Committed,
             None => Status::AlreadyCommitted,
         };
         self.error = error.map(ToString::to_string);
@@ -213,14 +259,16 @@ impl Summary {
             Status::AlreadyCommitted if self.files.is_some() => "already committed: nothing was converted",
             Status::AlreadyCommitted => "already committed: nothing was exported",
             Status::NothingToDo => "nothing to do",
+            Status::Partial if self.user_exports.is_some() => "committed, but for users that Stream could not export",
             Status::Partial => "committed, but for channels that Stream could not export",
             Status::Failed => "failed",
         };
         let _ = writeln!(text, "{status} ({lake})");
+        let width = self.datasets.keys().map(String::len).max().unwrap_or(0).max(11);
         for (name, dataset) in &self.datasets {
             let _ = writeln!(
                 text,
-                "  {name:<11} {:>9} rows {:>5} files {:>10}",
+                "  {name:<width$} {:>9} rows {:>5} files {:>10}",
                 dataset.rows,
                 dataset.files,
                 bytes(dataset.bytes)
@@ -247,7 +295,14 @@ impl Summary {
         for (number, word) in [
             (self.vanished, "rows are not delivered any more (see _vanished_at)"),
             (self.rejected, "lines do not fit (see _quarantine/)"),
-            (self.unclassified.total(), "lines are of unknown kinds (see _quarantine/)"),
+            (
+                self.unclassified.total(),
+                if self.user_exports.is_some() {
+                    "lines are of kinds without a dataset (see user_exports/other/)"
+                } else {
+                    "lines are of unknown kinds (see _quarantine/)"
+                },
+            ),
             (self.out_of_window, "messages were outside of what was asked for (see _quarantine/)"),
             (self.rescued, "values did not fit their column (see _rescued)"),
             (self.missing_channels.len() as u64, "channels are not known to Stream"),
@@ -258,7 +313,21 @@ impl Summary {
             }
         }
         if !self.unclassified.is_empty() {
-            let _ = writeln!(text, "  of unknown kinds: {}", self.unclassified);
+            let what = if self.user_exports.is_some() { "without a dataset" } else { "of unknown kinds" };
+            let _ = writeln!(text, "  {what}: {}", self.unclassified);
+        }
+        if let Some(UsersSummary { asked, returned, missing, failed, .. }) = &self.user_exports {
+            let _ = writeln!(text, "  {asked} users asked for, {returned} came");
+            for user_id in missing.iter().take(SHOWN) {
+                let _ = writeln!(text, "  Stream does not know `{user_id}`");
+            }
+            for (user_id, reason) in failed.iter().take(SHOWN) {
+                let _ = writeln!(text, "  `{user_id}` could not be exported: {reason}");
+            }
+            let more = missing.len().saturating_sub(SHOWN) + failed.len().saturating_sub(SHOWN);
+            if more > 0 {
+                let _ = writeln!(text, "  and {more} more like these (--json names all)");
+            }
         }
         if let Some(FilesSummary { named, known, bytes: read, left_out }) = self.files {
             if left_out > 0 {

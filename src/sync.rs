@@ -1,7 +1,6 @@
 //! The main job: decide, export, commit, and say what was done.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
@@ -13,6 +12,7 @@ use crate::error::{Error, Kind, Result};
 use crate::export::{Client, Endpoint};
 use crate::journal::{self, Begun, Journal};
 use crate::lake::{Covered, Lake, Source, State};
+use crate::pipeline::channels::{Channels, Effort};
 use crate::pipeline::{Asking, Counts, Pipeline};
 use crate::plan::{Span, most_clock_offset};
 use crate::progress::Progress;
@@ -102,12 +102,7 @@ impl<'a> Run<'a> {
             }
         }
         self.progress.finish();
-        self.summary.api_calls = self.client.api_calls();
-        let Counts { requested, adopted, failed, bytes } = &*self.counts;
-        self.summary.export_tasks.requested = requested.load(Relaxed);
-        self.summary.export_tasks.adopted = adopted.load(Relaxed);
-        self.summary.export_tasks.failed = failed.load(Relaxed);
-        self.summary.bytes_downloaded = bytes.load(Relaxed);
+        self.summary.asked(self.client, &self.counts);
         self.summary.end(begun.elapsed(), self.error.as_ref());
         (self.summary, self.error)
     }
@@ -308,7 +303,9 @@ impl<'a> Run<'a> {
         if !self.settings.single_writer {
             self.lake.require_conditional_put(self.summary.run_id).await?;
         }
-        self.lake.ensure_identity(&self.settings.identity(self.client.app_key())).await?;
+        let identity = self.settings.identity(self.client.app_key());
+        self.lake.put_channels(&identity.selection, &self.settings.selection.cids).await?;
+        self.lake.ensure_identity(&identity).await?;
         let wanted = |old: &Columns| old.with(&self.settings.columns);
         self.lake.change_columns(state, wanted).await?;
         self.begun = journal::begun_spans(self.lake, self.summary.run_id).await?;
@@ -406,12 +403,12 @@ impl<'a> Run<'a> {
         let mut planned = Vec::new();
         for span in spans {
             let window = span.window();
-            let selection = self.settings.selection.clone();
-            let mut discovery = crate::export::Discovery::new(self.client, selection, Some(window.since), window.until);
+            let mut found = Channels::of(self.client, self.lake, &state, self.settings, &span, self.cpu).await?;
             let mut channels = 0;
-            while let Some(page) = discovery.next_page().await? {
-                channels += page.len() as u64;
+            while let Some(page) = found.next().await? {
+                channels += page.channels.len() as u64;
             }
+            let Effort { looked_up, unlisted } = found.effort;
             let requests = channels.div_ceil(self.settings.channels_per_request as u64);
             let minutes = requests as f64 / self.client.pace_per_minute(Endpoint::ExportChannels);
             planned.push(PlannedSpan {
@@ -420,6 +417,8 @@ impl<'a> Run<'a> {
                 cells: span.cells.len(),
                 replaces: span.replaces,
                 channels,
+                looked_up,
+                unlisted,
                 requests,
                 minutes,
             });
@@ -441,6 +440,10 @@ pub struct PlannedSpan {
     pub replaces: bool,
     /// Channels that discovery lists; a replacement also asks for those that the lake knows.
     pub channels: u64,
+    /// Channels that were looked up by name: those of a long list, and those that the lake remembers and discovery does not list.
+    pub looked_up: u64,
+    /// Those of all channels that Stream does not list, and that are asked for by name.
+    pub unlisted: u64,
     /// Export requests.
     pub requests: u64,
     /// Minutes until the last of them may be made, at the share of the app's rate limit.

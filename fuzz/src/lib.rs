@@ -100,6 +100,9 @@ pub fn line(data: &[u8]) {
     let line = Line { number: 1, offset: 0, length: data.len() as u64, bytes: data };
     decoder.line(line).expect("a temporary folder");
     check(decoder);
+    let mut decoder = decoder_of_users();
+    decoder.line(line).expect("a temporary folder");
+    check(decoder);
 }
 
 /// A whole export: what may be compressed, lines, rows.
@@ -134,6 +137,7 @@ fn decoder(keep_raw: bool) -> Decoder {
             task_id: "task".to_owned(),
             exported_at,
             channels: None,
+            users: None,
             superseded: Arc::default(),
             routes: Arc::new(Routes::new(&Grid::default().cells(span), 1_000, exported_at, keep_raw)),
             keep_raw,
@@ -141,21 +145,36 @@ fn decoder(keep_raw: bool) -> Decoder {
     )
 }
 
-/// Columns are what Arrow says they must be, and every line that no dataset took is in quarantine.
+/// A decoder of an export of users.
+fn decoder_of_users() -> Decoder {
+    let exported_at = parse_time("2026-02-01").expect("a time");
+    let task = Task {
+        task_id: "task".to_owned(),
+        exported_at,
+        channels: None,
+        users: Some(Arc::new(["amara".to_owned()].into())),
+        superseded: Arc::default(),
+        routes: Arc::new(Routes::of_users(exported_at)),
+        keep_raw: true,
+    };
+    Decoder::new(&Schemas::default().of_users(), task)
+}
+
+/// Columns are what Arrow says they must be, and every line that no dataset took is in quarantine, or among the others of users.
 fn check(decoder: Decoder) {
     let (batches, tally) = decoder.finish().expect("a temporary folder");
-    let mut quarantined = 0;
+    let mut kept = 0;
     for (dataset, batch) in batches {
         for column in batch.columns() {
             column.to_data().validate_full().expect("valid columns");
         }
-        if DATASETS[dataset] == "quarantine" {
-            quarantined += batch.num_rows() as u64;
+        if matches!(DATASETS[dataset], "quarantine" | "other") {
+            kept += batch.num_rows() as u64;
         }
     }
     let Tally { rejected, unclassified, out_of_window, reasons, .. } = tally;
     assert_eq!(rejected, reasons.values().sum::<u64>());
-    assert_eq!(quarantined, rejected + unclassified.total() + out_of_window);
+    assert_eq!(kept, rejected + unclassified.total() + out_of_window);
 }
 
 /// One object of `_chatlake/`: the first byte says which, the rest is what lies there. What is read is written as the same.
@@ -229,7 +248,7 @@ fn journal(bytes: &[u8]) {
                 begun.push(Begun { run_id: Uuid::nil(), span, tasks, records: Vec::new() });
             }
             Record::Task { task, .. } => tasks.push(task),
-            Record::Intent { .. } => {}
+            Record::Intent { .. } | Record::Users(_) => {}
         }
     }
     for wanted in &begun {

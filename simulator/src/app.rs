@@ -217,7 +217,7 @@ impl App {
                     exports::status(state, route, &format!("http://{host}"), &self.secret, now)
                 }
                 Endpoint::QueryChannels => channels::query(&state.world, &body, route.v2),
-                Endpoint::ExportUser => user_exports::export(&state.world, &route.id, route.v2),
+                Endpoint::ExportUser => user_exports::export(&state.world, &route.id, &state.switches, route.v2),
                 Endpoint::GetRateLimits => Ok(rate_limits(state, question.parameter("endpoints"), now)),
                 Endpoint::Download => Err(ApiError::missing("downloads are not API calls")),
             })

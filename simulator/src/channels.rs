@@ -46,11 +46,13 @@ pub(crate) fn query(world: &World, body: &Value, v2: bool) -> Result<Answer, Api
     }
     let state = body["state"].as_bool().unwrap_or(true);
 
-    let mut found: Vec<&Channel> = world
-        .channels()
-        .map(|channel| &**channel)
-        .filter(|channel| channel.deleted_at.is_none() && filter.matches(channel))
-        .collect();
+    let named = filter.cids();
+    let candidates: Box<dyn Iterator<Item = &Channel>> = match &named {
+        Some(cids) => Box::new(cids.iter().filter_map(|cid| world.channel(cid)).map(|channel| &**channel)),
+        None => Box::new(world.channels().map(|channel| &**channel)),
+    };
+    let mut found: Vec<&Channel> =
+        candidates.filter(|channel| channel.deleted_at.is_none() && filter.matches(channel)).collect();
     sort(&mut found, &sorting);
     let payload = Payload::new(if v2 { Style::V2 } else { Style::LEGACY }, world.users());
     let mut out = b"{\"channels\":".to_vec();

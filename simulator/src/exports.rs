@@ -12,7 +12,7 @@ use crate::calls::Call;
 use crate::download;
 use crate::endpoint::Route;
 use crate::fault::Effect;
-use crate::file::{ChannelExport, ExportJob};
+use crate::file::{ChannelExport, ExportJob, Insertion};
 use crate::filter::parse_time;
 use crate::object::Object;
 use crate::switches::{FailureStatus, MissingChannel, Switches, TimestampForm};
@@ -71,12 +71,17 @@ pub(crate) fn request(
         include_truncated_messages: flag(body, "include_truncated_messages")?,
         clear_deleted_message_text: flag(body, "clear_deleted_message_text")?,
         switches: state.switches.clone(),
-        insertions: match effect {
-            Some(Effect::BadLines { lines }) => lines.clone(),
-            _ => Vec::new(),
-        },
+        insertions: insertions(effect),
     };
     Ok(accept(state, Job::Channels(job), effect, now, call))
+}
+
+/// The lines that a fault puts into a file.
+pub(crate) fn insertions(effect: Option<&Effect>) -> Vec<Insertion> {
+    match effect {
+        Some(Effect::BadLines { lines }) => lines.clone(),
+        _ => Vec::new(),
+    }
 }
 
 /// The channels that a request asks for, as far as they can be told.
@@ -92,6 +97,11 @@ pub(crate) fn accept(state: &mut State, job: Job, effect: Option<&Effect>, now: 
         Some(Effect::StuckTask) => Ending::Never,
         _ => Ending::Completed,
     };
+    accept_ending(state, job, ending, now, call)
+}
+
+/// The same for a job whose end is known.
+pub(crate) fn accept_ending(state: &mut State, job: Job, ending: Ending, now: Timestamp, call: &mut Call) -> Answer {
     let id = state.tasks.add(job, ending, state.switches.task_polls, now);
     let body = serde_json::json!({"task_id": id, "duration": "12.83ms"}).to_string();
     call.task_id = Some(id);

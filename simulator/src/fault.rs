@@ -128,8 +128,7 @@ impl Fault {
         let endpoint = call.endpoint;
         let possible = match self.effect {
             Effect::NewEtag => endpoint == Endpoint::Download,
-            Effect::BadLines { .. } => endpoint == Endpoint::ExportChannels,
-            Effect::FailTask { .. } | Effect::StuckTask => {
+            Effect::BadLines { .. } | Effect::FailTask { .. } | Effect::StuckTask => {
                 matches!(endpoint, Endpoint::ExportChannels | Endpoint::ExportUsers)
             }
             _ => true,

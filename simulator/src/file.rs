@@ -81,13 +81,8 @@ impl ExportJob {
     /// The file as it is downloaded.
     pub(crate) fn write(&self) -> Vec<u8> {
         let mut file = if self.v2 { self.write_v2() } else { self.write_v1() };
-        for insertion in &self.insertions {
-            insert(&mut file, insertion);
-        }
-        match self.switches.compression {
-            Compression::None => file,
-            Compression::Gzip | Compression::ContentEncoding => gzip(&file),
-        }
+        insert_all(&mut file, &self.insertions);
+        packed(file, self.switches.compression)
     }
 
     fn style(&self) -> Style {
@@ -149,6 +144,10 @@ impl ExportJob {
         list(out, self.messages(export), |out, message| payload.message(out, channel, &threads, message));
         out.extend_from_slice(b",\"members\":");
         list(out, &channel.members, |out, member| payload.member(out, channel, member, false));
+        if !self.v2 && self.export_users {
+            out.extend_from_slice(b",\"users\":");
+            list(out, self.users_of(export), |out, id| payload.user(out, id));
+        }
         if self.v2 && self.switches.read_lines != ChannelLines::None {
             out.extend_from_slice(b",\"reads\":");
             list(out, &channel.members, |out, member| payload.read(out, channel, member, false));
@@ -158,8 +157,7 @@ impl ExportJob {
 
     fn write_v2(&self) -> Vec<u8> {
         let payload = Payload::new(self.style(), &self.users);
-        let mut lines =
-            Lines { file: Vec::new(), envelope: self.switches.envelope, names: self.switches.kind_names, count: 0 };
+        let mut lines = Lines::new(self.switches.envelope, self.switches.kind_names);
         let user_lines = match (self.switches.user_lines, self.export_users) {
             (UserLines::None, true) => UserLines::Once,
             (user_lines, _) => user_lines,
@@ -231,13 +229,15 @@ impl ExportJob {
 
 /// What a line is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(crate) enum Kind {
     Channel,
     Member,
     User,
     Message,
     Reaction,
     Read,
+    Call,
+    Device,
 }
 
 impl Kind {
@@ -256,19 +256,28 @@ impl Kind {
             (Self::Reaction, _) => "reaction",
             (Self::Read, KindNames::Plural) => "reads",
             (Self::Read, _) => "read",
+            (Self::Call, KindNames::Plural) => "calls",
+            (Self::Call, _) => "call",
+            (Self::Device, KindNames::Plural) => "devices",
+            (Self::Device, _) => "device",
         }
     }
 }
 
-struct Lines {
-    file: Vec<u8>,
+/// A file of lines.
+pub(crate) struct Lines {
+    pub(crate) file: Vec<u8>,
     envelope: Envelope,
     names: KindNames,
     count: usize,
 }
 
 impl Lines {
-    fn line(&mut self, kind: Kind, write: impl FnOnce(&mut Vec<u8>)) {
+    pub(crate) fn new(envelope: Envelope, names: KindNames) -> Self {
+        Self { file: Vec::new(), envelope, names, count: 0 }
+    }
+
+    pub(crate) fn line(&mut self, kind: Kind, write: impl FnOnce(&mut Vec<u8>)) {
         let name = kind.name(self.names);
         let envelope = match self.envelope {
             Envelope::Mixed => {
@@ -296,54 +305,6 @@ impl Lines {
     }
 }
 
-/// What an export of users holds, line by line.
-#[derive(Clone, Debug)]
-pub(crate) struct UserExportJob {
-    pub(crate) users: Arc<BTreeMap<String, User>>,
-    pub(crate) channels: Vec<Arc<Channel>>,
-    pub(crate) user_ids: Vec<String>,
-    pub(crate) switches: Switches,
-}
-
-impl UserExportJob {
-    pub(crate) fn write(&self) -> Vec<u8> {
-        let style = Style {
-            timestamps: self.switches.timestamps,
-            custom: self.switches.custom,
-            users: self.switches.users,
-            address: self.switches.address,
-            complete: false,
-            clear_deleted_text: false,
-            deleted_type: self.switches.deleted_type,
-        };
-        let payload = Payload::new(style, &self.users);
-        let names = self.switches.kind_names;
-        let envelope = match self.switches.envelope {
-            Envelope::Element => Envelope::TypeData,
-            envelope => envelope,
-        };
-        let mut lines = Lines { file: Vec::new(), envelope, names, count: 0 };
-        for user_id in &self.user_ids {
-            lines.line(Kind::User, |out| payload.user(out, user_id));
-            for channel in &self.channels {
-                let threads = Threads::of(channel);
-                for message in &channel.messages {
-                    if message.user_id.as_ref() == Some(user_id) {
-                        lines.line(Kind::Message, |out| payload.message(out, channel, &threads, message));
-                    }
-                    for reaction in message.reactions.iter().filter(|reaction| reaction.user_id == *user_id) {
-                        lines.line(Kind::Reaction, |out| payload.reaction(out, &message.id, reaction));
-                    }
-                }
-            }
-        }
-        match self.switches.compression {
-            Compression::None => lines.file,
-            Compression::Gzip | Compression::ContentEncoding => gzip(&lines.file),
-        }
-    }
-}
-
 pub(crate) fn list<T>(out: &mut Vec<u8>, items: impl IntoIterator<Item = T>, mut write: impl FnMut(&mut Vec<u8>, T)) {
     out.push(b'[');
     for (number, item) in items.into_iter().enumerate() {
@@ -353,6 +314,10 @@ pub(crate) fn list<T>(out: &mut Vec<u8>, items: impl IntoIterator<Item = T>, mut
         write(out, item);
     }
     out.push(b']');
+}
+
+pub(crate) fn insert_all(file: &mut Vec<u8>, insertions: &[Insertion]) {
+    insertions.iter().for_each(|insertion| insert(file, insertion));
 }
 
 fn insert(file: &mut Vec<u8>, insertion: &Insertion) {
@@ -379,6 +344,14 @@ fn insert(file: &mut Vec<u8>, insertion: &Insertion) {
     let ends = file.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(place, _)| place + 1);
     let place = std::iter::once(0).chain(ends).nth(insertion.at_line).unwrap_or(file.len());
     file.splice(place..place, line.into_iter().chain([b'\n']));
+}
+
+/// The file as it is stored.
+pub(crate) fn packed(file: Vec<u8>, compression: Compression) -> Vec<u8> {
+    match compression {
+        Compression::None => file,
+        Compression::Gzip | Compression::ContentEncoding => gzip(&file),
+    }
 }
 
 fn gzip(file: &[u8]) -> Vec<u8> {

@@ -50,6 +50,7 @@ pub use entity::{
 };
 pub use fault::{Effect, Fault};
 pub use file::{BadLine, Insertion};
+pub use filter::check as check_filter;
 pub use seed::Size;
 pub use service::{Served, Service};
 pub use simulator::{Config, Simulator};

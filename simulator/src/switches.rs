@@ -187,6 +187,28 @@ pub enum MissingChannel {
     InputError,
 }
 
+/// How exports of users name who wrote what is in them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Authors {
+    /// As exports of channels do.
+    #[default]
+    Named,
+    /// Not at all: `user` is null.
+    Null,
+}
+
+/// What becomes of a request for users one of whom has too much.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TooMuch {
+    /// The task fails.
+    #[default]
+    FailsTask,
+    /// The request is refused.
+    IsRefused,
+}
+
 /// The `type` of a deleted message in files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -253,6 +275,14 @@ pub struct Switches {
     pub deleted_type: DeletedType,
     /// The answer to a channel that does not exist.
     pub missing_channel: MissingChannel,
+    /// How exports of users name who wrote what is in them.
+    pub authors: Authors,
+    /// Whether exports of users hold calls and devices.
+    pub calls_and_devices: bool,
+    /// Most messages, and most reactions, of a user who is exported.
+    pub entities_per_user: usize,
+    /// What becomes of a request for users one of whom has more.
+    pub too_much: TooMuch,
     /// Which status call is the first to say `completed`.
     pub task_polls: u32,
     /// Most channels in one export request: the specification says 100, the documentation 25.
@@ -296,6 +326,10 @@ impl Default for Switches {
             updated_at_moves: UpdatedAtMoves::default(),
             deleted_type: DeletedType::default(),
             missing_channel: MissingChannel::default(),
+            authors: Authors::default(),
+            calls_and_devices: false,
+            entities_per_user: 10_000,
+            too_much: TooMuch::default(),
             task_polls: 3,
             channels_per_request: 100,
             chunk_bytes: 64 * 1024,

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
-use crate::file::{ExportJob, UserExportJob};
+use crate::file::ExportJob;
+use crate::user_exports::UserExportJob;
 
 /// What a task makes.
 #[derive(Clone, Debug)]

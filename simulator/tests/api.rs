@@ -4,9 +4,9 @@
 use std::collections::BTreeSet;
 
 use chatlake_simulator::switches::{
-    Compression, CustomPlace, Envelope, FailureStatus, KindNames, MissingChannel, TimestampForm, UserForm,
+    Compression, CustomPlace, Envelope, FailureStatus, KindNames, MissingChannel, TimestampForm, UserForm, UserLines,
 };
-use chatlake_simulator::{Config, Effect, Fault, Simulator, Switches, server_token};
+use chatlake_simulator::{Config, Effect, Fault, Simulator, Switches, TruthOptions, server_token};
 use reqwest::{Client, Method, Response};
 use serde_json::{Value, json};
 
@@ -232,6 +232,52 @@ async fn soft_deleted_and_truncated_history_is_asked_for() {
     let without = count(api.lines(body.clone()).await);
     body["include_truncated_messages"] = true.into();
     assert!(count(api.lines(body).await) > without);
+}
+
+#[tokio::test]
+async fn every_option_is_honoured_on_both_paths_and_in_both_versions() {
+    let api = Api::start(Switches { users: UserForm::Id, user_lines: UserLines::None, ..Switches::default() });
+    let deleted = api.simulator.world(|world| {
+        let found = world.channels().find(|channel| channel.deleted_at.is_some()).map(|channel| channel.cid());
+        found.unwrap()
+    });
+    for path in ["/export_channels", "/api/v2/chat/export_channels"] {
+        for version in ["v1", "v2"] {
+            let file = async |option: Option<&str>, cids: &[&str]| {
+                let mut body = api.everything();
+                body["version"] = version.into();
+                if !cids.is_empty() {
+                    body["channels"] = cids.iter().map(|cid| json!({"cid": cid})).collect();
+                }
+                if let Some(option) = option {
+                    body[option] = true.into();
+                }
+                let (status, answer) = api.post(path, body).await;
+                if status != 201 {
+                    return Err((status, answer["code"].as_i64()));
+                }
+                let task = api.finish(answer["task_id"].as_str().unwrap()).await;
+                let url = task["result"]["url"].as_str().unwrap();
+                Ok(api.client.get(url).send().await.unwrap().text().await.unwrap())
+            };
+            let without = file(None, &[]).await.unwrap();
+            let truth =
+                api.simulator.truth_with(TruthOptions { include_truncated_messages: true, ..Default::default() });
+            let truncated = file(Some("include_truncated_messages"), &[]).await.unwrap();
+            let hidden = |file: &str| truth.messages.iter().filter(|message| !file.contains(&message.id)).count();
+            assert!(hidden(&without) > 0 && hidden(&truncated) == 0, "{path} {version}");
+            let cleared = file(Some("clear_deleted_message_text"), &[]).await.unwrap();
+            let gone = truth.messages.iter().find(|m| m.deleted_at.is_some() && without.contains(&m.id)).unwrap();
+            assert!(without.contains(&gone.text) && cleared.contains(&gone.id), "{path} {version}");
+            assert!(cleared.matches(&gone.text).count() < without.matches(&gone.text).count(), "{path} {version}");
+            let users = file(Some("export_users"), &[]).await.unwrap();
+            assert!(users.len() > without.len() + 500, "{path} {version}");
+            let cid = deleted.as_str();
+            assert_eq!(file(None, &[cid]).await.unwrap_err(), (404, Some(16)), "{path} {version}");
+            let soft = file(Some("include_soft_deleted_channels"), &[cid]).await.unwrap();
+            assert!(soft.contains("deleted_at"), "{path} {version}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -13,7 +13,8 @@ use uuid::Uuid;
 use super::{Finding, within};
 use crate::error::{Error, Kind, Result};
 use crate::lake::store::store_error;
-use crate::lake::{Env, Key, Lake, Source};
+use crate::lake::{Env, Identity, Key, Lake, Source};
+use crate::settings::Settings;
 
 const NAMES: [&str; 6] = ["lake", "objects", "conditional create", "versions and rules", "identity", "log"];
 
@@ -21,7 +22,12 @@ const NAMES: [&str; 6] = ["lake", "objects", "conditional create", "versions and
 const RACERS: usize = 8;
 
 /// One finding for each of [`NAMES`], in that order.
-pub(super) async fn findings(lake: Option<&str>, env: &Env, app_key: Option<&str>) -> Vec<Finding> {
+pub(super) async fn findings(
+    lake: Option<&str>,
+    env: &Env,
+    app_key: Option<&str>,
+    selected: Option<&Settings>,
+) -> Vec<Finding> {
     let Some(location) = lake else {
         let next = "set CHATLAKE_LAKE or --lake to s3://bucket/prefix, file:///folder or a path";
         return NAMES.map(|check| Finding::skipped("no lake is named", next).named(check)).into();
@@ -46,7 +52,7 @@ pub(super) async fn findings(lake: Option<&str>, env: &Env, app_key: Option<&str
         remove_empty(&lake);
     }
     findings.push(versions(&lake, version).named("versions and rules"));
-    findings.push(within("identity", identity(&lake, app_key)).await);
+    findings.push(within("identity", identity(&lake, app_key, selected)).await);
     findings.push(within("log", log(&lake)).await);
     findings
 }
@@ -167,7 +173,7 @@ fn versions(lake: &Lake, is_versioned: Option<bool>) -> Finding {
     }
 }
 
-async fn identity(lake: &Lake, app_key: Option<&str>) -> Result<Finding> {
+async fn identity(lake: &Lake, app_key: Option<&str>, selected: Option<&Settings>) -> Result<Finding> {
     let Some(identity) = lake.identity().await? else {
         return Ok(Finding::ok("no lake is here yet: the first run that commits makes it"));
     };
@@ -184,7 +190,14 @@ async fn identity(lake: &Lake, app_key: Option<&str>) -> Result<Finding> {
         )),
         Some(key) if key != identity.app_key => Err(Error::new(Kind::Usage, "the lake is another app's")
             .hint("name another --lake, or set STREAM_API_KEY to the key that `chatlake status` shows")),
-        Some(_) => Ok(Finding::ok(format!("a lake of this app, format {format}"))),
+        Some(key) => {
+            let Some(settings) = selected else {
+                return Ok(Finding::ok(format!("a lake of this app, format {format}")));
+            };
+            let Identity { selection, include, .. } = settings.identity(key);
+            identity.check(&Identity { selection, include, ..identity.clone() }, lake.display_url())?;
+            Ok(Finding::ok(format!("a lake of this app and of this selection, format {format}")))
+        }
     }
 }
 

@@ -36,8 +36,8 @@ pub struct Wanted {
     pub cid: String,
     /// When; none: the last day in which it had messages.
     pub range: Option<Window>,
-    /// The form of the file.
-    pub version: ExportVersion,
+    /// What is in it, and the form of the file.
+    pub options: ExportOptions,
 }
 
 /// What exports look like.
@@ -149,7 +149,7 @@ pub async fn format(client: &Client, wanted: &Wanted) -> Result<Format> {
             Bounds { since: bound(selected.at_since), until: bound(selected.at_until) }
         }
     };
-    Ok(Format::new(wanted.version, range, 1 + u32::from(exact.is_some()), bounds, first))
+    Ok(Format::new(wanted.options.version, range, 1 + u32::from(exact.is_some()), bounds, first))
 }
 
 /// The day of a channel's last message.
@@ -197,7 +197,7 @@ async fn export(client: &Client, wanted: &Wanted, asked: Window) -> Result<Expor
         cids: vec![wanted.cid.clone()],
         since: asked.since,
         until: asked.until,
-        options: ExportOptions { version: wanted.version, ..ExportOptions::default() },
+        options: wanted.options,
     };
     let task = match client.asking(request)?.next().await? {
         Some(Asked::Task(task)) => task,
@@ -219,12 +219,13 @@ async fn export(client: &Client, wanted: &Wanted, asked: Window) -> Result<Expor
         task_id: task.task_id,
         exported_at: file.exported_at,
         channels: None,
+        users: None,
         superseded: Arc::default(),
         routes: Arc::new(Routes::new(&[all], 0, file.exported_at, false)),
         keep_raw: false,
     };
     let look = Look { profile: Profile::new(asked), filled: Filled::default() };
-    let decoder = FileDecoder::new(&Schemas::default(), wanted.version, task, look);
+    let decoder = FileDecoder::new(&Schemas::default(), wanted.options.version, task, look);
     let head: Mutex<Vec<u8>> = Mutex::default();
     let mut download = Download::new(client, file);
     let read = decoder.read(&mut download, Cpu::Threads, |chunk| {

@@ -27,6 +27,7 @@ use serde_json::Value;
 use crate::error::{Error, Kind, Result};
 use crate::export::Client;
 use crate::lake::Env;
+use crate::settings::Settings;
 
 /// The longest that one check takes.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -37,6 +38,8 @@ pub struct Setup<'a> {
     pub client: Result<Client>,
     /// Where the lake is or will be.
     pub lake: Option<&'a str>,
+    /// The selection and the options that runs will have, if they are named: what the lake is must be the same.
+    pub selected: Option<Settings>,
     /// The variables of the store.
     pub env: &'a Env,
     /// How old the end of a range must be: what the clock may be off by depends on it.
@@ -90,11 +93,14 @@ pub struct Report {
 
 /// Looks at everything.
 pub async fn check(setup: Setup<'_>) -> Report {
-    let Setup { client, lake, env, settle, rate_share, channels_per_request, temp_dir } = setup;
+    let Setup { client, lake, selected, env, settle, rate_share, channels_per_request, temp_dir } = setup;
     let app_key = client.as_ref().ok().map(|client| client.app_key().to_owned());
     let stream = stream::Stream { settle, rate_share, channels_per_request };
-    let (mut findings, bucket, room) =
-        tokio::join!(stream.findings(client), bucket::findings(lake, env, app_key.as_deref()), room::finding(temp_dir));
+    let (mut findings, bucket, room) = tokio::join!(
+        stream.findings(client),
+        bucket::findings(lake, env, app_key.as_deref(), selected.as_ref()),
+        room::finding(temp_dir)
+    );
     findings.extend(bucket);
     findings.push(room);
     Report { findings }

@@ -3,10 +3,11 @@
 use clap::Args;
 use jiff::{SignedDuration, Timestamp};
 
-use super::{LakeArg, RateArg, StreamArg, TempArg, parse_export_version, usage, within};
+use super::{LakeArg, RateArg, SelectionArgs, StreamArg, TempArg, parse_export_version, usage, within};
 use crate::check::format::Wanted;
 use crate::error::Result;
 use crate::export::{ExportVersion, MAX_CHANNELS};
+use crate::settings::Settings;
 use crate::window::{Window, parse_duration, parse_time};
 
 /// `chatlake check`
@@ -30,6 +31,9 @@ pub struct CheckArgs {
     /// Format of the export: v1 or v2
     #[arg(long, value_name = "VERSION", env = "CHATLAKE_EXPORT_VERSION", value_parser = parse_export_version, default_value = "v2", help_heading = "For --export")]
     pub export_version: ExportVersion,
+    /// Compared with what the lake is, if there is one.
+    #[command(flatten)]
+    pub selection: SelectionArgs,
     /// How old the end of a range must be; half of it is what the clock may be off
     #[arg(long, value_name = "DURATION", env = "CHATLAKE_SETTLE", default_value = "5m", value_parser = parse_duration, help_heading = "As runs will have it")]
     pub settle: SignedDuration,
@@ -61,7 +65,16 @@ impl CheckArgs {
         let Some(cid) = self.export.clone() else { return Ok(None) };
         let range = self.since.zip(self.until).map(|(since, until)| Window::new(since, until)).transpose();
         let range = range.map_err(|error| usage(error.to_string()).hint("--since must be before --until"))?;
-        Ok(Some(Wanted { cid, range, version: self.export_version }))
+        Ok(Some(Wanted { cid, range, options: self.selection.export(self.export_version) }))
+    }
+
+    /// The settings of runs with this selection, if one is named.
+    pub fn selected(&self) -> Result<Option<Settings>> {
+        if !self.selection.is_given() {
+            return Ok(None);
+        }
+        let export = self.selection.export(self.export_version);
+        Ok(Some(Settings { selection: self.selection.selection()?, export, ..Settings::default() }))
     }
 
     /// Channels in one request, checked.

@@ -93,14 +93,14 @@ impl Convert {
             _ => None,
         };
         let columns = self.config.as_deref().map(config::read).transpose()?.unwrap_or_default();
-        let (file, sort_bytes) = files_and_memory(self.compression, self.target_file_size, self.memory_limit)?;
+        let (file, memory) = files_and_memory(self.compression, self.target_file_size, self.memory_limit)?;
         Ok(Settings {
             range,
             replace: self.replace,
             removes_vanished: self.on_vanish == OnVanish::Remove,
             columns: Wanted { lifts_exclusions: self.lift_exclusions, ..columns },
             file,
-            sort_bytes,
+            memory,
             temp_dir: self.temp.temp_dir.clone(),
             max_rejected: self.max_rejected,
             keep_raw: self.keep_raw,

@@ -9,7 +9,7 @@ use super::usage;
 use crate::error::Result;
 use crate::gc;
 use crate::inspect::files::Filter;
-use crate::schema::DATASETS;
+use crate::schema::NAMES;
 use crate::window::{parse_duration, parse_time};
 
 /// Which lake.
@@ -80,9 +80,9 @@ pub struct FilesArgs {
     #[command(flatten)]
     pub lake: LakeArg,
     /// Only files of this dataset
-    #[arg(long, value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(DATASETS))]
+    #[arg(long, value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(NAMES.iter().map(String::as_str)))]
     pub dataset: Option<String>,
-    /// Only files of cells that end after this; datasets by snapshot_date have no cells
+    /// Only files of cells that end after this; other datasets than messages and reactions, and exports of users, have none
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub since: Option<Timestamp>,
     /// Only files of cells that begin before this

@@ -17,7 +17,7 @@ use crate::columns::{Columns, Schemas};
 use crate::cpu::Cpu;
 use crate::error::{Error, Kind, Result};
 use crate::lake::identity::FORMAT;
-use crate::lake::{Cover, Identity, Include, Lake, Lists, Selection, Source, State};
+use crate::lake::{Cover, Identity, Include, Lake, Lists, Mode, Selection, Source, State};
 use crate::pipeline::Pipeline;
 use crate::pipeline::files::Destination;
 use crate::plan::Span;
@@ -37,6 +37,16 @@ pub struct Exports {
     pub app_key: Option<String>,
     /// Whether the lake is partitioned by channel type too; none: as it is, or not.
     pub by_channel_type: Option<bool>,
+}
+
+/// Times that days are read again which others have added to meanwhile.
+const ROUNDS: u32 = 5;
+
+/// How an attempt ended.
+enum Round {
+    Done,
+    /// Another run has added to the same days since they were read.
+    Overtaken(Error),
 }
 
 /// One conversion. Of the settings it takes those of files and limits; a range is what the files hold all of.
@@ -77,17 +87,28 @@ impl<'a> Conversion<'a> {
         // A run that died after its put has left files where no reader looks.
         self.lake.settle(&mut state).await?;
         self.summary.frontier = state.frontier();
-        let mut files = self.identify().await?;
-        let known = self.known(&state, self.settings.range).await?;
+        let files = self.identify().await?;
+        for _ in 0..ROUNDS {
+            match self.round(&mut state, &identity, files.clone()).await? {
+                Round::Done => return Ok(()),
+                Round::Overtaken(error) => tracing::info!(reason = error.line(), "reading the lake's days again"),
+            }
+        }
+        Err(Error::new(Kind::Temporary, "other runs keep adding to the same days").hint("run the same command again"))
+    }
+
+    /// Brings in what of the files is not in the lake as it is now.
+    async fn round(&mut self, state: &mut State, identity: &Identity, mut files: Vec<ExportFile>) -> Result<Round> {
+        let known = self.known(state, self.settings.range).await?;
         let declared = match self.settings.range {
-            Some(range) => match self.declared(&state, range, &files, &known)? {
+            Some(range) => match self.declared(state, range, &files, &known)? {
                 Some(span) => Some(span),
-                None => return Ok(()),
+                None => return Ok(Round::Done),
             },
             None => {
                 self.drop_known(&mut files, &known);
                 if files.is_empty() {
-                    return Ok(());
+                    return Ok(Round::Done);
                 }
                 None
             }
@@ -97,10 +118,14 @@ impl<'a> Conversion<'a> {
             Some(span) => Destination::Declared {
                 span,
                 channel_types: identity.selection.channel_types.clone(),
-                channels: identity.selection.channels.as_ref().map(|cids| Arc::new(cids.iter().cloned().collect())),
+                channels: self
+                    .lake
+                    .channels(&identity.selection)
+                    .await?
+                    .map(|cids| Arc::new(cids.iter().cloned().collect())),
             },
         };
-        self.begin(&mut state, &identity).await?;
+        self.begin(state, identity).await?;
         let schemas = Schemas::new(&state.columns().columns.with(&self.settings.columns)?)?;
         let pipeline = Pipeline {
             lake: self.lake,
@@ -113,11 +138,17 @@ impl<'a> Conversion<'a> {
         };
         self.progress.span(format!("converting {} files", files.len()));
         files.iter().for_each(|_| self.progress.requested());
-        let Some(converted) = pipeline.convert(&mut state, &files, into).await? else { return Ok(()) };
+        let Some(converted) = pipeline.convert(state, &files, into).await? else { return Ok(Round::Done) };
         let summary = self.summary.files.get_or_insert_default();
         summary.bytes = files.iter().map(|file| file.bytes).sum();
         summary.left_out = converted.tally.margin;
-        pipeline.land(&mut state, &converted, &mut self.summary).await
+        match (pipeline.land(state, &converted, &mut self.summary).await, converted.proposal.mode) {
+            // What another conversion has added meanwhile is part of what there is.
+            (Err(error), Mode::Merge { read_at }) if error.kind() == Kind::Temporary && state.next() > read_at => {
+                Ok(Round::Overtaken(error))
+            }
+            (landed, _) => landed.map(|()| Round::Done),
+        }
     }
 
     /// What the lake is, or is to become.
@@ -169,7 +200,7 @@ impl<'a> Conversion<'a> {
         Ok(wanted)
     }
 
-    /// Looks at all files, as many at a time as there are cores. Those that hold the same are one.
+    /// Looks at all files, as many at a time as are decoded later. Those that hold the same are one.
     async fn identify(&mut self) -> Result<Vec<ExportFile>> {
         let named = expand(&self.exports.files)?;
         self.progress.says(&format!("looking at {} files", named.len()));
@@ -178,8 +209,8 @@ impl<'a> Conversion<'a> {
             let temp_dir = temp_dir.clone();
             Cpu::Threads.run(move || ExportFile::identify(named, exported_at, temp_dir.as_deref()))
         });
-        let cores = std::thread::available_parallelism().map_or(2, usize::from);
-        let found: Vec<ExportFile> = stream::iter(looks).buffered(cores).try_collect().await?;
+        let found: Vec<ExportFile> =
+            stream::iter(looks).buffered(self.settings.memory.decoders()).try_collect().await?;
         let mut files: BTreeMap<String, ExportFile> = BTreeMap::new();
         for file in found {
             // A copy is younger than what it was made of.

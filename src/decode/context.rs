@@ -13,6 +13,8 @@ pub(super) struct Surroundings<'a> {
     pub(super) message_created_at_us: Option<i64>,
     pub(super) raw: Option<&'a str>,
     pub(super) reject: Option<&'a Reject<'a>>,
+    /// The user whose export it is, if it is that of one alone.
+    pub(super) owner: Option<&'a str>,
     /// The key under which an entry stands in its object.
     pub(super) entry_key: Option<&'a str>,
 }
@@ -49,6 +51,7 @@ impl<'a> Surroundings<'a> {
             Context::ExportedAt => time(Some(self.exported_at_us)),
             Context::ExportTaskId => self.export_task_id.map(Given::Text),
             Context::VanishedAt => None,
+            Context::Owner => self.owner.map(Given::Text),
             Context::EntryKey => self.entry_key.map(Given::Text),
             Context::Raw => self.raw.map(Given::Text),
             Context::Reject(field) => self.reject.and_then(|reject| reject.get(field)),

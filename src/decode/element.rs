@@ -16,6 +16,9 @@ impl Decoder {
     pub(super) fn shape(&mut self, value: Value<'_>, at: At) -> io::Result<()> {
         match classify(value) {
             Shape::Entity(kind, object) => {
+                if self.waits_for_channel(kind, object, at) {
+                    return self.early.push(at.number, at.offset, value.raw(), self.temp_dir.as_deref());
+                }
                 let (element, cid) = std::mem::take(&mut self.element);
                 let cid = if kind == Kind::Channel && element > 0 { self.cid_of_channel(object).or(cid) } else { cid };
                 let taken = self.entity(kind, object, cid.as_deref(), at);

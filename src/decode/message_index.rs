@@ -7,8 +7,8 @@ use tempfile::{SpooledTempFile, spooled_tempfile, spooled_tempfile_in};
 
 use super::hashed::HashedMap;
 
-/// Messages in memory. A reaction that follows its message within so many others is placed at once.
-const IN_MEMORY: usize = 1 << 18;
+/// Messages in memory, as many as fill a map of 3 MiB. A reaction that follows its message within so many others is placed at once.
+const IN_MEMORY: usize = 7 << 14;
 
 /// Key, time, channel.
 const RECORD_BYTES: usize = 8 + 8 + 4;

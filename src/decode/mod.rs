@@ -14,8 +14,10 @@ mod hashed;
 mod message_index;
 mod nested;
 mod object;
+mod part;
 mod path;
 mod plan;
+mod reaction;
 mod rejects;
 mod route;
 mod scan;
@@ -50,7 +52,6 @@ pub use self::set_aside::{FirstSetAside, SetAside};
 use self::spool::Spool;
 pub use self::table::{HIDDEN_COLUMNS, hidden_schema};
 use self::table::{Place, Table};
-use crate::array::Part;
 use crate::columns::Schemas;
 use crate::json::{Index, JsonError, Value};
 use crate::kinds::Kinds;
@@ -61,7 +62,8 @@ const MAX_SEEN: usize = 1 << 16;
 
 const MESSAGES: usize = 0;
 const REACTIONS: usize = 1;
-const QUARANTINE: usize = 7;
+const OTHER: usize = 7;
+const QUARANTINE: usize = 8;
 
 /// What was asked for, which tells what to expect.
 #[derive(Clone, Debug)]
@@ -72,7 +74,10 @@ pub struct Task {
     pub exported_at: Timestamp,
     /// The channels it was asked for; none when nobody asked (files on disk).
     pub channels: Option<Arc<HashSet<String>>>,
-    /// Those of them that a later export brings: their messages and reactions are passed over.
+    /// The users that it was asked for, when it is an export of users.
+    pub users: Option<Arc<HashSet<String>>>,
+    /// Those of them that a later export brings: the messages and reactions of such channels, the messages of such users, are
+    /// passed over.
     pub superseded: Arc<HashSet<String>>,
     /// The cells of the span.
     pub routes: Arc<Routes>,
@@ -111,6 +116,10 @@ pub struct Tally {
     pub cells: BTreeSet<u32>,
     /// Channels of which anything came.
     pub channels_returned: HashSet<String>,
+    /// Users that were asked for and of whom anything came.
+    pub users_returned: HashSet<String>,
+    /// Messages of a user export that say nothing about who wrote them.
+    pub without_author: u64,
 }
 
 impl Tally {
@@ -139,6 +148,8 @@ impl Tally {
         self.cut_reactions.extend(other.cut_reactions);
         self.cells.extend(other.cells);
         self.channels_returned.extend(other.channels_returned);
+        self.users_returned.extend(other.users_returned);
+        self.without_author += other.without_author;
     }
 }
 
@@ -157,6 +168,8 @@ pub struct Decoder {
     keyed: Vec<u8>,
     /// Where the values of the line at hand are.
     index: Index,
+    /// The line at hand is a part of one that was too large.
+    is_taken_apart: bool,
     task: Arc<Task>,
     tables: Vec<Table>,
     row: Row,
@@ -171,6 +184,8 @@ pub struct Decoder {
     cids: Vec<String>,
     cid_numbers: HashMap<String, u32>,
     waiting: Spool,
+    /// Parts of the element that came before its channel, and need it.
+    early: Spool,
     cut_reactions: CutReactions,
     /// Rows that the message at hand made of its reactions.
     reaction_rows: usize,
@@ -196,6 +211,8 @@ struct At {
     offset: u64,
     /// Envelopes that were opened because what was in them was another.
     opened: u8,
+    /// It has waited for the channel of its element, and none came.
+    is_late: bool,
 }
 
 impl Decoder {
@@ -209,6 +226,7 @@ impl Decoder {
             element: (0, None),
             keyed: Vec::new(),
             index: Index::default(),
+            is_taken_apart: false,
             task: Arc::new(task),
             tables,
             row: Row::default(),
@@ -220,6 +238,7 @@ impl Decoder {
             cids: Vec::new(),
             cid_numbers: HashMap::new(),
             waiting: Spool::default(),
+            early: Spool::default(),
             cut_reactions: CutReactions::default(),
             reaction_rows: 0,
             tally: Tally::default(),
@@ -234,31 +253,9 @@ impl Decoder {
         self
     }
 
-    /// Takes a part of an array of channels: an item of a list is like a line of one key, in the channel that came before it.
-    pub fn part(&mut self, part: Part<'_>) -> io::Result<()> {
-        let Part { element, key, line } = part;
-        if self.element.0 != element {
-            self.element = (element, None);
-        }
-        let Some(key) = key.filter(|_| !line.is_too_long()) else { return self.line(line) };
-        if line.bytes == b"null" {
-            return Ok(());
-        }
-        let mut keyed = std::mem::take(&mut self.keyed);
-        keyed.clear();
-        keyed.push(b'{');
-        keyed.extend_from_slice(serde_json::Value::from(key).to_string().as_bytes());
-        keyed.push(b':');
-        keyed.extend_from_slice(line.bytes);
-        keyed.push(b'}');
-        let taken = self.line(Line { length: keyed.len() as u64, bytes: &keyed, ..line });
-        self.keyed = keyed;
-        taken
-    }
-
     /// Takes one line. The only error is that of a full temporary disk.
     pub fn line(&mut self, line: Line<'_>) -> io::Result<()> {
-        let at = At { number: line.number, offset: line.offset, opened: 0 };
+        let at = At { number: line.number, offset: line.offset, ..At::default() };
         if line.is_too_long() {
             let detail = format!("{} bytes; only its beginning is kept", line.length);
             self.reject_bytes(at, line, "line_too_long", &detail);
@@ -276,25 +273,24 @@ impl Decoder {
             return Ok(());
         };
         let mut index = std::mem::take(&mut self.index);
-        let taken = match index.parse(&whole) {
-            Ok(value) if self.exclusions.is_empty() => self.shape(value, at),
+        let parsed = match index.parse(&whole) {
+            Ok(value) if self.exclusions.is_empty() => Ok(self.shape(value, at)),
             Ok(value) => {
                 let kept = self.exclusions.line(value);
-                let value = index.parse(&kept).map_err(io::Error::other);
-                value.and_then(|value| self.shape(value, at))
+                index.parse(&kept).map(|value| self.shape(value, at))
             }
+            Err(error) => Err(error),
+        };
+        self.index = index;
+        match parsed {
+            Ok(taken) => taken,
+            Err(JsonError::TooMany) => self.take_apart(line, &whole),
             Err(error) => {
-                let reason = match error {
-                    JsonError::Unexpected { .. } => "not_json",
-                    JsonError::TooDeep => "too_deep",
-                    JsonError::TooMany => "too_many_values",
-                };
+                let reason = if error == JsonError::TooDeep { "too_deep" } else { "not_json" };
                 self.reject_text(at, line, text, reason, &error.to_string());
                 Ok(())
             }
-        };
-        self.index = index;
-        taken
+        }
     }
 
     /// Batches that are full.
@@ -304,13 +300,14 @@ impl Decoder {
 
     /// The end of the file: what is left, and what the lines were.
     pub fn finish(mut self) -> io::Result<(Vec<(usize, RecordBatch)>, Tally)> {
+        self.take_early()?;
         let mut index = Index::default();
         loop {
             let is_last_chance = !self.messages.has_earlier();
             let mut waiting = std::mem::take(&mut self.waiting);
             waiting.drain(|number, offset, text| {
                 if let Ok(value) = index.parse(text) {
-                    self.reaction(value, At { number, offset, opened: 0 }, is_last_chance)?;
+                    self.reaction(value, At { number, offset, ..At::default() }, is_last_chance)?;
                 }
                 Ok(())
             })?;
@@ -334,7 +331,12 @@ impl Decoder {
         *self.tally.lines.entry(kind.dataset()).or_default() += 1;
         match kind {
             Kind::Message => self.message(object, cid, at),
-            Kind::Reaction => self.reaction(object, at, false),
+            Kind::Reaction => {
+                if self.task.users.is_some() {
+                    self.returned(object.get("user_id").and_then(Value::text).as_deref());
+                }
+                self.reaction(object, at, false)
+            }
             kind => self.snapshot(kind, object, cid, at),
         }
     }
@@ -348,7 +350,8 @@ impl Decoder {
             return Ok(());
         };
         let task = Arc::clone(&self.task);
-        let around = Surroundings { cid, raw: task.keep_raw.then_some(raw), ..task.surroundings() };
+        let raw_kept = task.keep_raw.then_some(raw);
+        let around = Surroundings { cid, raw: raw_kept, owner: task.owner(), ..task.surroundings() };
         if let Some(lack) = missing(columns, &scan, &around) {
             return self.incomplete(Kind::Message, object, cid, at, &lack);
         }
@@ -368,7 +371,15 @@ impl Decoder {
         }
         let key = message_key(&id);
         self.messages.insert(key, (created_at_us, self.channel.number), self.temp_dir.as_deref())?;
-        if self.channel.is_superseded {
+        let is_superseded = if task.users.is_some() {
+            let author = text(well_known.user_id);
+            self.tally.without_author += u64::from(author.is_none());
+            self.returned(author.as_deref());
+            author.is_some_and(|author| task.superseded.contains(author.as_ref()))
+        } else {
+            self.channel.is_superseded
+        };
+        if is_superseded {
             return Ok(());
         }
         let cell = match task.routes.route(created_at_us) {
@@ -420,45 +431,12 @@ impl Decoder {
         };
     }
 
-    /// A reaction on a line of its own. Until its message is known, it waits; at the end of the file it waits no more.
-    fn reaction(&mut self, object: Value<'_>, at: At, is_last_chance: bool) -> io::Result<()> {
-        let raw = object.raw();
-        let message_id = object.get("message_id");
-        let Some(message_id) = message_id.and_then(Value::text) else {
-            let lack = match message_id.filter(|value| !value.is_null()) {
-                Some(value) => ("wrong_type", format!("`message_id` is {}", value.raw())),
-                None => ("missing_field", "no `message_id`".to_owned()),
-            };
-            return self.incomplete(Kind::Reaction, object, None, at, &lack);
-        };
-        let Some((created_at_us, cid)) = self.messages.get(message_key(&message_id)) else {
-            if is_last_chance {
-                self.reject(at, "unknown_message", &message_id, raw, Some("reactions"));
-                return Ok(());
-            }
-            return self.waiting.push(at.number, at.offset, raw, self.temp_dir.as_deref());
-        };
-        let cid = self.cids[cid as usize].clone();
-        let task = Arc::clone(&self.task);
-        if task.superseded.contains(&cid) {
-            return Ok(());
+    /// Something came of this user.
+    fn returned(&mut self, user_id: Option<&str>) {
+        let Some((user_id, users)) = user_id.zip(self.task.users.as_ref()) else { return };
+        if users.contains(user_id) && !self.tally.users_returned.contains(user_id) {
+            self.tally.users_returned.insert(user_id.to_owned());
         }
-        let Route::Cell(cell) = task.routes.route(created_at_us) else { return Ok(()) };
-        let place = Place { cell, partition: task.routes.partition(cell, Some(&cid)).into() };
-        let around = Surroundings {
-            cid: Some(&cid),
-            message_id: Some(&message_id),
-            message_created_at_us: Some(created_at_us),
-            ..task.surroundings()
-        };
-        match self.row(REACTIONS, object, &around, &place) {
-            Ok(()) => {
-                let plan = &self.plan.tables[REACTIONS].object;
-                self.cut_reactions.reaction(message_key(&message_id), plan, object);
-            }
-            Err((reason, detail)) => self.reject(at, reason, &detail, raw, Some("reactions")),
-        }
-        Ok(())
     }
 
     fn snapshot(&mut self, kind: Kind, object: Value<'_>, cid: Option<&str>, at: At) -> io::Result<()> {
@@ -469,6 +447,9 @@ impl Decoder {
         if let Some(cid) = self.foreign_channel(kind, object, cid) {
             self.reject(at, "channel_not_asked_for", &cid, raw, Some(kind.dataset()));
             return Ok(());
+        }
+        if kind == Kind::User {
+            self.returned(object.get("id").and_then(Value::text).as_deref());
         }
         let place = self.snapshot.clone();
         match self.row(table, object, &around, &place) {
@@ -603,6 +584,12 @@ impl Decoder {
 }
 
 impl Task {
+    /// The user whose export it is, if it is that of one alone.
+    fn owner(&self) -> Option<&str> {
+        let users = self.users.as_ref().filter(|users| users.len() == 1)?;
+        users.iter().next().map(String::as_str)
+    }
+
     fn surroundings(&self) -> Surroundings<'_> {
         Surroundings {
             exported_at_us: self.exported_at.as_microsecond(),
@@ -627,3 +614,6 @@ mod forms;
 mod round_trip;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod users_tests;

@@ -33,6 +33,7 @@ pub(super) struct WellKnown {
     pub(super) cid: Option<usize>,
     pub(super) created_at: Option<usize>,
     pub(super) updated_at: Option<usize>,
+    pub(super) user_id: Option<usize>,
 }
 
 /// An object: a row, or a struct inside one.
@@ -138,6 +139,7 @@ impl TablePlan {
             cid: column("cid"),
             created_at: column("created_at"),
             updated_at: column("updated_at"),
+            user_id: column("user_id"),
         };
         Self { object, emits, well_known, context_free }
     }

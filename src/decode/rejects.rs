@@ -9,16 +9,43 @@ use super::context::{Reject, Surroundings};
 use super::object::Row;
 use super::scan::Scan;
 use super::set_aside::{SetAside, excerpt};
-use super::{At, Decoder, QUARANTINE};
+use super::table::Place;
+use super::{At, Decoder, NO_CELL, OTHER, QUARANTINE};
+use crate::json::{Index, Value};
 use crate::kinds;
 use crate::ndjson::Line;
 
 impl Decoder {
+    /// A line of a kind that has no dataset of its own.
     pub(super) fn unclassified(&mut self, at: At, kind: &str, raw: &str) {
         let kind = kinds::name(kind);
-        self.note(at, "unclassified", Some(&format!("kind `{kind}`")), raw.as_bytes());
-        self.quarantine(&Reject { kind: Some(&kind), ..at.reject("unclassified", raw) }, None);
         self.tally.unclassified.add(&kind, 1);
+        self.note(at, "unclassified", Some(&format!("kind `{kind}`")), raw.as_bytes());
+        if self.task.users.is_some() {
+            self.other(&kind, raw);
+        } else {
+            self.quarantine(&Reject { kind: Some(&kind), ..at.reject("unclassified", raw) }, None);
+        }
+    }
+
+    /// Keeps a line of a user export that is of no known kind: whole, with what can be told of it.
+    fn other(&mut self, kind: &str, raw: &str) {
+        let (plan, task) = (Arc::clone(&self.plan), Arc::clone(&self.task));
+        let kind = Reject { kind: Some(kind), ..Reject::default() };
+        let around = Surroundings { raw: Some(raw), reject: Some(&kind), owner: task.owner(), ..task.surroundings() };
+        let columns = &plan.tables[OTHER].object;
+        // Of what is no object nothing can be told.
+        let mut index = Index::default();
+        let line = index.parse(raw).ok().and_then(|line| Scan::of(&columns.keys, payload(line)));
+        let scan = line.unwrap_or_default();
+        let place = self.snapshot.clone();
+        let table = &mut self.tables[OTHER];
+        table.append(columns, &scan, &around, 0, &place, raw.len(), &mut Row::default());
+        if table.is_full()
+            && let Some(batch) = table.take_batch()
+        {
+            self.ready.push((OTHER, batch));
+        }
     }
 
     pub(super) fn reject(&mut self, at: At, reason: &'static str, detail: &str, raw: &str, kind: Option<&str>) {
@@ -77,7 +104,7 @@ impl Decoder {
         let plan = Arc::clone(&self.plan);
         let task = Arc::clone(&self.task);
         let around = Surroundings { reject: Some(reject), cid, ..task.surroundings() };
-        let place = self.snapshot.clone();
+        let place = Place { cell: NO_CELL, partition: task.routes.quarantine().into() };
         let bytes = reject.line.map_or(0, str::len) + reject.line_base64.map_or(0, str::len);
         let scan = Scan::default();
         let mut row = Row::default();
@@ -88,6 +115,16 @@ impl Decoder {
         {
             self.ready.push((QUARANTINE, batch));
         }
+    }
+}
+
+/// What stands in an envelope: under `data` or `item`, or under the only key; the object itself where there is none.
+fn payload(line: Value<'_>) -> Value<'_> {
+    let Some(entries) = line.entries() else { return line };
+    let mut objects = entries.filter(|(key, _)| key != "type").take(2);
+    match (objects.next(), objects.next()) {
+        (Some((_, only)), None) if only.is_object() => only,
+        _ => line,
     }
 }
 

@@ -32,6 +32,8 @@ enum Cells {
     Listed(Vec<(i64, i64, String)>),
     /// Whatever day comes.
     Days,
+    /// None: all rows are in this folder.
+    Users(String),
 }
 
 /// Where a message goes.
@@ -69,6 +71,12 @@ impl Routes {
         Self { cells: Cells::Days, asked_us: (i64::MIN, i64::MAX), snapshot: snapshot(exported_at), by_channel_type }
     }
 
+    /// Routes of a user export, which has no cells: its rows are what there was on the day of the export.
+    pub fn of_users(exported_at: Timestamp) -> Self {
+        let folder = format!("export_date={}", utc_date(exported_at));
+        Self { cells: Cells::Users(folder), ..Self::into_days(exported_at, false) }
+    }
+
     /// The same cells, of which nobody knows what else is in the file: its other rows are dropped.
     #[must_use]
     pub fn of_anything(self) -> Self {
@@ -89,6 +97,7 @@ impl Routes {
                 let number = created_at_us.div_euclid(DAY_US) + EPOCH_CELL;
                 return u32::try_from(number).map_or(Route::Outside, Route::Cell);
             }
+            Cells::Users(_) => return Route::Cell(NO_CELL),
         };
         let at = cells.partition_point(|(_, until, _)| *until <= created_at_us);
         match cells.get(at) {
@@ -103,6 +112,11 @@ impl Routes {
         self.route(at_us) != Route::Outside
     }
 
+    /// The folder of rejects below their dataset, whatever was exported.
+    pub(super) fn quarantine(&self) -> String {
+        self.snapshot.clone()
+    }
+
     fn in_margin(&self, at_us: i64) -> bool {
         (self.asked_us.0..=self.asked_us.1).contains(&at_us)
     }
@@ -112,6 +126,7 @@ impl Routes {
         let date = match &self.cells {
             Cells::Listed(cells) => cells.get(cell as usize).map(|(_, _, date)| date.clone()),
             Cells::Days => (cell != NO_CELL).then(|| format!("event_date={}", day_of_cell(cell).date())),
+            Cells::Users(folder) => Some(folder.clone()),
         };
         let Some(date) = date else { return self.snapshot.clone() };
         match cid.and_then(|cid| cid.split_once(':')) {
@@ -196,5 +211,14 @@ mod tests {
             last = cell;
         }
         assert_eq!(routes.partition(NO_CELL, None), "snapshot_date=2026-02-01");
+    }
+
+    #[test]
+    fn what_users_wrote_is_filed_by_the_day_of_the_export_and_rejects_as_ever() {
+        let at = |text: &str| parse_time(text).unwrap();
+        let routes = Routes::of_users(at("2026-02-01T23:59:59Z"));
+        assert_eq!(routes.route(at("1999-01-01").as_microsecond()), Route::Cell(NO_CELL));
+        assert_eq!(routes.partition(NO_CELL, Some("a:b")), "export_date=2026-02-01");
+        assert_eq!(routes.quarantine(), "snapshot_date=2026-02-01");
     }
 }

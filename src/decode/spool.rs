@@ -15,6 +15,10 @@ pub(super) struct Spool {
 }
 
 impl Spool {
+    pub(super) fn is_empty(&self) -> bool {
+        self.file.is_none()
+    }
+
     pub(super) fn push(&mut self, number: u64, offset: u64, line: &str, temp_dir: Option<&Path>) -> io::Result<()> {
         let new =
             || temp_dir.map_or_else(|| spooled_tempfile(MEMORY_BYTES), |dir| spooled_tempfile_in(MEMORY_BYTES, dir));

@@ -26,9 +26,6 @@ use crate::error::{Error, Kind, Result};
 /// Where Stream's API is unless the app's region says otherwise.
 pub const DEFAULT_BASE_URL: &str = "https://chat.stream-io-api.com";
 
-/// The longest answer that is read: thirty channels with all their custom data are far below.
-const MAX_ANSWER_BYTES: usize = 16 << 20;
-
 /// A rate limit's window, and so the longest sensible time until it is full again.
 const LIMIT_WINDOW: Duration = Duration::from_secs(60);
 
@@ -327,15 +324,15 @@ impl Client {
         let response = self.shared.api.send(request).await.map_err(lost)?;
         let (status, headers) = (response.status(), response.headers().clone());
         let at = self.observe(endpoint, status, &headers);
-        let body = match read_body(response).await {
+        let most = endpoint.max_answer_bytes();
+        let body = match read_body(response, most).await {
             Ok(body) => body,
             // The status has said enough.
             Err(_) if !status.is_success() => Some(Vec::new()),
             Err(error) => return Err(lost(error.into())),
         };
         let Some(body) = body else {
-            let excerpt = format!("it is longer than {} MiB", MAX_ANSWER_BYTES >> 20);
-            return Err(ApiError::Unreadable { endpoint, excerpt });
+            return Err(ApiError::TooLong { endpoint, most_bytes: most });
         };
         if !status.is_success() {
             let refusal = Refusal::new(status, &body, retry_wait(status, &headers, at));
@@ -419,10 +416,10 @@ fn is_loopback(url: &Url) -> bool {
 }
 
 /// The whole body; none if it is too long.
-async fn read_body(mut response: Response) -> reqwest::Result<Option<Vec<u8>>> {
+async fn read_body(mut response: Response, most: usize) -> reqwest::Result<Option<Vec<u8>>> {
     let mut body = Vec::new();
     while let Some(bytes) = response.chunk().await? {
-        if body.len() + bytes.len() > MAX_ANSWER_BYTES {
+        if body.len() + bytes.len() > most {
             return Ok(None);
         }
         body.extend_from_slice(&bytes);

@@ -6,14 +6,17 @@
 //! (a shift, or more than 1000) is divided by type and then by `cid` ranges until each part fits in one page.
 //! [`Walk`] is that logic without IO; [`Discovery`] feeds it.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
+use futures::future::try_join_all;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
 
 use super::client::{Answer, Client};
 use super::endpoint::Endpoint;
 use super::error::ApiError;
+use super::filter;
 use super::wire;
 use crate::error::{Error, Kind, Result};
 
@@ -23,6 +26,10 @@ const PAGE_CHANNELS: usize = 30;
 const MAX_OFFSET: usize = 1000;
 /// Queries for one instant's channels, before the tie counts as not divisible: enough for 50,000 channels and more.
 const MAX_TIE_QUERIES: usize = 10_000;
+/// Named channels that are not worth a query each time: one export request asks for them all.
+const FEW_CHANNELS: usize = 25;
+/// Queries by name that are sent at a time.
+const LOOKUPS_AT_ONCE: usize = 8;
 
 /// A channel that discovery found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,12 +64,34 @@ impl ChannelRef {
 /// Which channels to look for. Empty: every channel.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Selection {
-    /// Exactly these; nothing is queried and the rest of the selection does not apply.
-    pub cids: Vec<String>,
+    /// Exactly these; the rest of the selection does not apply. There may be a million.
+    pub cids: Arc<[String]>,
     /// Only these types.
     pub channel_types: Vec<String>,
     /// Stream's own filter conditions, which must hold as well.
     pub filter: Option<Map<String, Value>>,
+}
+
+impl Selection {
+    /// The first query for channels of a span.
+    pub(super) fn query(&self, since: Option<Timestamp>, until: Timestamp) -> Value {
+        let walk = Walk::new(self.clone(), since, until);
+        let created_at = Map::from_iter([("$lt".to_owned(), json!(until))]);
+        walk.filter(created_at, None)
+    }
+
+    /// Whether its named channels are so many that those without messages are to be found before anything is exported.
+    pub fn is_looked_up(&self) -> bool {
+        self.cids.len() > FEW_CHANNELS
+    }
+
+    /// Why listing these channels costs the app much of Stream's API budget; nothing if it does not.
+    pub fn expenses(&self) -> Vec<String> {
+        match self.query(Some(Timestamp::UNIX_EPOCH), Timestamp::MAX) {
+            Value::Object(query) if self.cids.is_empty() => filter::expenses(&query).into_iter().collect(),
+            _ => Vec::new(),
+        }
+    }
 }
 
 /// Why discovery cannot be complete. It never ends early instead.
@@ -204,9 +233,12 @@ impl Walk {
             }
         }
         match &self.selection.filter {
-            // Two objects under $and, since the user's filter may name the same fields.
-            Some(user) if !user.is_empty() => json!({ "$and": [filter, user] }),
-            _ => Value::Object(filter),
+            Some(user) if user.keys().any(|name| name.starts_with('$') || filter.contains_key(name)) => {
+                json!({ "$and": [filter, user] })
+            }
+            // Side by side where nothing is lost: a query without joined filters costs Stream less.
+            Some(user) => Value::Object(filter.into_iter().chain(user.clone()).collect()),
+            None => Value::Object(filter),
         }
     }
 
@@ -354,27 +386,66 @@ fn check_order(page: &[ChannelRef]) -> Result<(), DiscoveryError> {
 pub struct Discovery {
     client: Client,
     walk: Walk,
-    named: Option<VecDeque<String>>,
+    named: Option<Named>,
+}
+
+/// Channels that the selection names, and how many of them were yielded or passed over.
+struct Named {
+    cids: Arc<[String]>,
+    done: usize,
+    /// Whether only those are wanted that had a message, and those that Stream does not list.
+    are_looked_up: bool,
+    absent: Vec<String>,
 }
 
 impl Discovery {
-    /// Channels created before `until` with a message since `since` (none: with or without messages). Channels that the selection
-    /// names are yielded as they are.
+    /// Channels created before `until` with a message since `since` (none: with or without messages). Of channels that the selection
+    /// names, a few are yielded as they are, and many are looked up.
     pub fn new(client: &Client, selection: Selection, since: Option<Timestamp>, until: Timestamp) -> Self {
-        let named = (!selection.cids.is_empty()).then(|| {
-            let mut once = HashSet::new();
-            selection.cids.iter().filter(|cid| once.insert(*cid)).cloned().collect()
+        let named = (!selection.cids.is_empty()).then(|| Named {
+            are_looked_up: since.is_some() && selection.is_looked_up(),
+            cids: each_once(&selection.cids),
+            done: 0,
+            absent: Vec::new(),
         });
         Self { client: client.clone(), walk: Walk::new(selection, since, until), named }
     }
 
+    /// How many of the channels that the selection names were looked up.
+    pub fn looked_up(&self) -> usize {
+        self.named.as_ref().filter(|named| named.are_looked_up).map_or(0, |named| named.done)
+    }
+
+    /// The channels that the selection names and Stream did not list, as far as they were looked up.
+    pub fn take_absent(&mut self) -> Vec<String> {
+        self.named.as_mut().map(|named| std::mem::take(&mut named.absent)).unwrap_or_default()
+    }
+
     /// The next channels, never empty; none at the end. A channel comes once.
     pub async fn next_page(&mut self) -> Result<Option<Vec<ChannelRef>>, DiscoveryError> {
+        while let Some(named) = self.named.as_mut().filter(|named| named.are_looked_up) {
+            let cids = &named.cids[named.done..];
+            let cids = &cids[..cids.len().min(LOOKUPS_AT_ONCE * PAGE_CHANNELS)];
+            if cids.is_empty() {
+                return Ok(None);
+            }
+            let listed = self.client.listed(cids).await?;
+            let (since, until) = (self.walk.since, self.walk.until);
+            named.absent.extend(cids.iter().filter(|cid| !listed.contains_key(*cid)).cloned());
+            let is_active = |channel: &&ChannelRef| {
+                channel.last_message_at >= since && channel.created_at.is_none_or(|created_at| created_at < until)
+            };
+            let page: Vec<_> = cids.iter().filter_map(|cid| listed.get(cid)).filter(is_active).cloned().collect();
+            named.done += cids.len();
+            if !page.is_empty() {
+                return Ok(Some(page));
+            }
+        }
         if let Some(named) = &mut self.named {
-            let cids = named.iter().take(PAGE_CHANNELS);
+            let cids = named.cids[named.done..].iter().take(PAGE_CHANNELS);
             let page = cids.map(|cid| ChannelRef::from_cid(cid).ok_or_else(|| DiscoveryError::Cid(cid.clone())));
             let page = page.collect::<Result<Vec<_>, _>>()?;
-            named.drain(..page.len());
+            named.done += page.len();
             return Ok((!page.is_empty()).then_some(page));
         }
         while let Some(query) = self.walk.query() {
@@ -403,6 +474,15 @@ impl Discovery {
     }
 }
 
+/// The same list without repetition, which for one in order is itself.
+fn each_once(cids: &Arc<[String]>) -> Arc<[String]> {
+    if cids.is_sorted_by(|one, next| one < next) {
+        return Arc::clone(cids);
+    }
+    let mut once = HashSet::new();
+    cids.iter().filter(|cid| once.insert(*cid)).cloned().collect()
+}
+
 /// What a first, cheap call shows.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Hello {
@@ -422,6 +502,34 @@ impl Client {
     /// The selection's oldest channel by creation; none if there is none. Channels that the selection names are not looked at.
     pub async fn oldest_channel(&self, selection: &Selection) -> Result<Option<ChannelRef>, DiscoveryError> {
         Ok(self.query_channels(oldest(selection), 1).await?.body.into_iter().next())
+    }
+
+    /// Those of these channels that Stream lists, whatever their activity: deleted ones are not among them.
+    pub async fn listed(&self, cids: &[String]) -> Result<HashMap<String, ChannelRef>, DiscoveryError> {
+        let mut listed = HashMap::new();
+        for at_once in cids.chunks(LOOKUPS_AT_ONCE * PAGE_CHANNELS) {
+            let found = try_join_all(at_once.chunks(PAGE_CHANNELS).map(|cids| self.look_up(cids))).await?;
+            listed.extend(found.into_iter().flatten().map(|channel| (channel.cid.clone(), channel)));
+        }
+        Ok(listed)
+    }
+
+    /// Asks again for those that are not in an answer until there is none: how many values Stream takes notice of is not documented.
+    async fn look_up(&self, cids: &[String]) -> Result<Vec<ChannelRef>, DiscoveryError> {
+        let mut listed = Vec::new();
+        let mut left: Vec<&str> = cids.iter().map(String::as_str).collect();
+        while !left.is_empty() {
+            let query = Query { filter: json!({ "cid": { "$in": left } }), offset: 0 };
+            let before = left.len();
+            for channel in self.query_channels(query, PAGE_CHANNELS).await?.body {
+                left.retain(|cid| *cid != channel.cid);
+                listed.push(channel);
+            }
+            if left.len() == before {
+                break;
+            }
+        }
+        Ok(listed)
     }
 
     /// The channel of the app's latest message; none if there is no message.

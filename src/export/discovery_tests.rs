@@ -426,3 +426,32 @@ async fn a_channel_without_a_date_is_an_error() {
     let mut discovery = Discovery::new(&server.client(), Selection::default(), None, at(0));
     assert!(matches!(discovery.next_page().await, Err(DiscoveryError::Malformed(_))));
 }
+
+#[tokio::test]
+async fn channels_that_an_answer_leaves_out_are_looked_up_again() {
+    let names: Vec<String> = (0..4).map(|number| format!("a:{number}")).collect();
+    let one = |number: usize| channel("a", &number.to_string(), 1, None);
+    let server = Scripted::queue([listed(&[one(0), one(2)]), listed(&[one(3)]), listed(&[])]).await;
+    let found = server.client().listed(&names).await.unwrap();
+    let mut found: Vec<_> = found.into_keys().collect();
+    found.sort();
+    assert_eq!(found, ["a:0", "a:2", "a:3"]);
+    let asked: Vec<_> =
+        server.requests().iter().map(|request| request.body["filter_conditions"]["cid"]["$in"].clone()).collect();
+    assert_eq!(asked, [json!(names), json!(["a:1", "a:3"]), json!(["a:1"])]);
+}
+
+#[tokio::test]
+async fn of_many_named_channels_the_active_ones_are_yielded_and_the_others_told() {
+    let names: Arc<[String]> = (10..40).map(|number| format!("a:{number}")).collect();
+    let active = channel("a", "12", 1, Some(900));
+    let quiet: Vec<_> = (13..39).map(|number| channel("a", &number.to_string(), 1, Some(100))).collect();
+    let young = channel("a", "39", 2_000, Some(2_000));
+    let answer: Vec<_> = [active.clone(), young].into_iter().chain(quiet).collect();
+    let server = Scripted::queue([listed(&answer), listed(&[])]).await;
+    let selection = Selection { cids: names, ..Selection::default() };
+    let mut discovery = Discovery::new(&server.client(), selection, Some(at(500)), at(1_000));
+    assert_eq!(discovery.next_page().await.unwrap(), Some(vec![active]));
+    assert_eq!(discovery.next_page().await.unwrap(), None);
+    assert_eq!((discovery.looked_up(), discovery.take_absent()), (30, vec!["a:10".to_owned(), "a:11".to_owned()]));
+}

@@ -9,6 +9,10 @@ pub enum Endpoint {
     QueryChannels,
     /// `POST /export_channels`
     ExportChannels,
+    /// `POST /export/users`
+    ExportUsers,
+    /// `GET /users/{id}/export`
+    ExportUser,
     /// `GET /tasks/{id}`
     GetTask,
     /// `GET /rate_limits`
@@ -17,13 +21,22 @@ pub enum Endpoint {
 
 impl Endpoint {
     /// Every endpoint, in the order they are declared.
-    pub const ALL: [Self; 4] = [Self::QueryChannels, Self::ExportChannels, Self::GetTask, Self::GetRateLimits];
+    pub const ALL: [Self; 6] = [
+        Self::QueryChannels,
+        Self::ExportChannels,
+        Self::ExportUsers,
+        Self::ExportUser,
+        Self::GetTask,
+        Self::GetRateLimits,
+    ];
 
     /// The name, as in Stream's specification.
     pub fn name(self) -> &'static str {
         match self {
             Self::QueryChannels => "QueryChannels",
             Self::ExportChannels => "ExportChannels",
+            Self::ExportUsers => "ExportUsers",
+            Self::ExportUser => "ExportUser",
             Self::GetTask => "GetTask",
             Self::GetRateLimits => "GetRateLimits",
         }
@@ -34,14 +47,20 @@ impl Endpoint {
     pub fn default_limit_per_minute(self) -> u32 {
         match self {
             Self::QueryChannels => 10_000,
-            Self::ExportChannels | Self::GetRateLimits => 60,
+            Self::ExportChannels | Self::ExportUsers | Self::ExportUser | Self::GetRateLimits => 60,
             Self::GetTask => 300,
         }
     }
 
     /// Whether sending a request twice costs nothing. A repeated export is a second task, which is paid for.
     pub fn is_repeatable(self) -> bool {
-        !matches!(self, Self::ExportChannels)
+        !matches!(self, Self::ExportChannels | Self::ExportUsers)
+    }
+
+    /// The longest answer that is read: thirty channels with all their custom data are far below the one, a user's ten thousand
+    /// messages below the other.
+    pub(super) fn max_answer_bytes(self) -> usize {
+        if self == Self::ExportUser { 64 << 20 } else { 16 << 20 }
     }
 
     /// A dense number, for arrays by endpoint.

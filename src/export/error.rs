@@ -52,6 +52,14 @@ pub enum ApiError {
         /// What is wrong with it, or its beginning.
         excerpt: String,
     },
+    /// A success whose body is longer than any that is read: Stream may have done it.
+    #[error("the answer to {endpoint} is longer than {} MiB", .most_bytes >> 20)]
+    TooLong {
+        /// What was called.
+        endpoint: Endpoint,
+        /// How long it may be.
+        most_bytes: usize,
+    },
 }
 
 /// An answer that is no success.
@@ -117,6 +125,11 @@ impl Refusal {
         self.class() == Class::Missing
     }
 
+    /// Whether it is about what was asked for: Stream may do a part of it.
+    pub fn is_about_request(&self) -> bool {
+        matches!(self.class(), Class::Missing | Class::Input) || self.unrecoverable
+    }
+
     /// Whether Stream refused the token as one of another time, which the clock in its own answers cures.
     pub(super) fn is_clock(&self) -> bool {
         self.class() == Class::Clock
@@ -150,7 +163,8 @@ impl ApiError {
             Self::Unreachable { endpoint, .. }
             | Self::Lost { endpoint, .. }
             | Self::Refused { endpoint, .. }
-            | Self::Unreadable { endpoint, .. } => *endpoint,
+            | Self::Unreadable { endpoint, .. }
+            | Self::TooLong { endpoint, .. } => *endpoint,
         }
     }
 
@@ -168,8 +182,10 @@ impl ApiError {
             Self::Unreachable { .. } => Failure::NotDone { wait: None },
             Self::Lost { .. } => Failure::Ambiguous,
             // A page that is not Stream's will not turn into Stream's, but behind it an export may have begun.
-            Self::Unreadable { endpoint, .. } if endpoint.is_repeatable() => Failure::Final,
-            Self::Unreadable { .. } => Failure::Ambiguous,
+            Self::Unreadable { endpoint, .. } | Self::TooLong { endpoint, .. } if endpoint.is_repeatable() => {
+                Failure::Final
+            }
+            Self::Unreadable { .. } | Self::TooLong { .. } => Failure::Ambiguous,
             Self::Refused { refusal, .. } => match (refusal.class(), refusal.status) {
                 _ if refusal.unrecoverable => Failure::Final,
                 // Rate limits at the edge are not JSON, and still say that nothing was done.
@@ -202,7 +218,7 @@ impl From<ApiError> for Error {
                 "whether Stream has begun the export cannot be known: run the same command again, and it is asked for once more",
             ),
             ApiError::Lost { .. } => (Kind::Temporary, "run the same command again"),
-            ApiError::Unreadable { .. } => {
+            ApiError::Unreadable { .. } | ApiError::TooLong { .. } => {
                 (Kind::Temporary, "if it stays so, check that STREAM_BASE_URL is Stream's API and not a proxy's page")
             }
             ApiError::Refused { refusal, .. } => match refusal.class() {
@@ -224,6 +240,10 @@ impl From<ApiError> for Error {
                     (Kind::Temporary, "run the same command again later, or lower --rate-share")
                 }
                 Class::Later => (Kind::Temporary, "run the same command again"),
+                Class::Missing | Class::Input if error.endpoint() == Endpoint::QueryChannels => (
+                    Kind::Usage,
+                    "change --filter or --channel-type, if there are any: the message is Stream's; docs/selection.md says what is known of filters",
+                ),
                 Class::Missing | Class::Input => (Kind::Usage, "change what was asked for: the message is Stream's"),
                 Class::NotStream => (Kind::Usage, "check STREAM_BASE_URL: this answer is not from Stream's API"),
             },
@@ -232,7 +252,7 @@ impl From<ApiError> for Error {
         let made = Self::new(kind, message).hint(hint);
         match error {
             ApiError::Unreachable { source, .. } | ApiError::Lost { source, .. } => made.because(source),
-            ApiError::Refused { .. } | ApiError::Unreadable { .. } => made,
+            ApiError::Refused { .. } | ApiError::Unreadable { .. } | ApiError::TooLong { .. } => made,
         }
     }
 }

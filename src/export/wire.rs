@@ -75,7 +75,13 @@ pub(super) struct ChannelExport<'a> {
     pub(super) messages_until: Timestamp,
 }
 
-/// Answer to it.
+/// Body of `POST /export/users`.
+#[derive(Debug, Serialize)]
+pub(super) struct ExportUsers<'a> {
+    pub(super) user_ids: &'a [String],
+}
+
+/// Answer to either.
 #[derive(Debug, Deserialize)]
 pub(super) struct TaskCreated {
     pub(super) task_id: String,

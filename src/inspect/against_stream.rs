@@ -196,7 +196,7 @@ async fn candidates(
         cids.extend(more.await?);
     }
     let selection = Selection {
-        cids: identity.selection.channels.clone().unwrap_or_default(),
+        cids: lake.channels(&identity.selection).await?.unwrap_or_default(),
         channel_types: identity.selection.channel_types.clone(),
         filter: identity.selection.filter.as_ref().and_then(|filter| filter.as_object().cloned()),
     };
@@ -372,6 +372,7 @@ async fn read_task(client: &Client, day: &Day, task: &ExportTask, messages: &mut
         task_id: task.task_id.clone(),
         exported_at: file.exported_at,
         channels: Some(Arc::new(task.cids.iter().cloned().collect())),
+        users: None,
         superseded: Arc::default(),
         routes: Arc::new(Routes::new(&cells, margin_us, file.exported_at, false)),
         keep_raw: false,

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::{AT_ONCE, ROUNDS, expired, find, objects, too_busy};
 use crate::error::{Error, Kind, Result};
 use crate::lake::{DataFile, Key, Lake, State};
-use crate::schema::DATASETS;
+use crate::schema::NAMES;
 
 /// Which files.
 #[derive(Clone, Debug, Default)]
@@ -48,7 +48,7 @@ impl Filter {
             Some(cell) => {
                 self.since.is_none_or(|since| cell.until > since) && self.until.is_none_or(|until| cell.since < until)
             }
-            // Snapshots and quarantine belong to an export as a whole.
+            // Snapshots, exports of users and quarantine belong to an export as a whole.
             None => self.since.is_none() && self.until.is_none(),
         };
         in_time && self.dataset.as_ref().is_none_or(|dataset| *dataset == file.dataset)
@@ -57,9 +57,9 @@ impl Filter {
 
 /// Lists the files. All of them were there when the log said so; a later commit may replace them.
 pub async fn files(lake: &Lake, filter: &Filter) -> Result<Files> {
-    if let Some(dataset) = filter.dataset.as_deref().filter(|name| !DATASETS.contains(name)) {
+    if let Some(dataset) = filter.dataset.as_deref().filter(|name| !NAMES.iter().any(|known| known == name)) {
         return Err(Error::new(Kind::Usage, format!("there is no dataset `{dataset}`"))
-            .hint(format!("the datasets are {}", DATASETS.join(", "))));
+            .hint(format!("the datasets are {}", NAMES.join(", "))));
     }
     let (_, mut state) = super::open(lake).await?;
     for _ in 0..ROUNDS {

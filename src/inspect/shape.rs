@@ -1,6 +1,6 @@
 //! `chatlake schema` of a lake: which columns its files have, and how its folders are named.
 
-use crate::columns::Schemas;
+use crate::columns::{Schemas, Wanted};
 use crate::error::Result;
 use crate::lake::Lake;
 
@@ -15,18 +15,22 @@ pub struct Shape {
     pub by_channel_type: Option<bool>,
 }
 
-/// Looks at the log of a lake. One that is still to be made has the columns of the schemas.
-pub async fn shape(lake: &Lake) -> Result<Shape> {
+/// Looks at the log of a lake. One that is still to be made has the columns of the schemas. With `wanted`, the columns are those that a
+/// run would make of them.
+pub async fn shape(lake: &Lake, wanted: Option<&Wanted>) -> Result<Shape> {
     let identity = lake.identity().await?;
     if let Some(identity) = &identity {
         identity.check_format(lake.display_url())?;
     }
+    let state = lake.state().await?;
+    let columns = &state.columns().columns;
+    let columns = wanted.map_or_else(|| Ok(columns.clone()), |wanted| columns.with(wanted))?;
     Ok(Shape {
         location: match lake.folder().map(std::path::absolute) {
             Some(Ok(folder)) => format!("file://{}", folder.display()),
             _ => lake.display_url().to_owned(),
         },
-        schemas: Schemas::new(&lake.state().await?.columns().columns)?,
+        schemas: Schemas::new(&columns)?,
         by_channel_type: identity.map(|identity| identity.partition_by.len() > 1),
     })
 }

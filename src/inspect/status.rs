@@ -11,9 +11,9 @@ use super::lateness::{self, RevisitsOfAge};
 use super::{Object, objects};
 use crate::columns::Columns;
 use crate::error::Result;
-use crate::journal::{self, Begun};
+use crate::journal::{self, Begun, BegunUsers};
 use crate::kinds::Kinds;
-use crate::lake::{Identity, Key, Lake, Source, State};
+use crate::lake::{ExportedUsers, Identity, Key, Lake, Source, State};
 use crate::summary::{DatasetSummary, bytes};
 use crate::window::Window;
 
@@ -47,6 +47,12 @@ pub struct Status {
     pub exceptions: Vec<Exceptions>,
     /// Spans that runs have begun and not ended.
     pub in_flight: Vec<InFlight>,
+    /// Exports of users that runs have begun and not ended.
+    pub users_in_flight: Vec<UsersInFlight>,
+    /// Exports of users that are committed.
+    pub user_exports: u64,
+    /// The last of them.
+    pub last_user_export: Option<ExportedUsers>,
     /// The last entry, while it is not known to be settled.
     pub pending: Option<PendingEntry>,
     /// Promoted columns and exclusions.
@@ -99,6 +105,21 @@ pub struct InFlight {
     pub tasks: usize,
 }
 
+/// An export of users of a run that has not ended, or died.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct UsersInFlight {
+    /// The run.
+    pub run_id: Uuid,
+    /// When it was begun.
+    pub begun_at: Timestamp,
+    /// When the run last wrote to its journal.
+    pub last_record_at: Option<Timestamp>,
+    /// Users in it.
+    pub users: usize,
+    /// Exports that Stream has begun for it.
+    pub tasks: usize,
+}
+
 /// An entry that is not known to be settled. The next commit settles it first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PendingEntry {
@@ -114,9 +135,11 @@ pub struct PendingEntry {
 pub async fn status(lake: &Lake) -> Result<Status> {
     let (identity, state) = super::open(lake).await?;
     let snapshots = lake.snapshots().await?;
-    let begun = journal::begun_spans(lake, Uuid::nil()).await?;
-    let records = if begun.is_empty() { Vec::new() } else { objects(lake, Some(&Key::journals())).await? };
+    let (begun, users) = journal::begun(lake, Uuid::nil()).await?;
+    let nothing = begun.is_empty() && users.is_empty();
+    let records = if nothing { Vec::new() } else { objects(lake, Some(&Key::journals())).await? };
     let mut status = of(&state, identity, lake.display_url(), &begun, &records);
+    status.users_in_flight = users.iter().map(|begun| users_in_flight(begun, &records)).collect();
     status.last_snapshot = snapshots.first().copied();
     status.pending = pending(lake, &state).await?;
     Ok(status)
@@ -164,6 +187,9 @@ fn of(state: &State, identity: Identity, lake: &str, begun: &[Begun], records: &
         coverage,
         exceptions: exceptions(state),
         in_flight: begun.iter().map(|begun| in_flight(begun, records)).collect(),
+        users_in_flight: Vec::new(),
+        user_exports: state.user_exports().count() as u64,
+        last_user_export: state.user_exports().next_back().cloned(),
         pending: None,
         columns: state.columns().columns.clone(),
         datasets,
@@ -206,15 +232,32 @@ fn exceptions(state: &State) -> Vec<Exceptions> {
     state.covers().filter_map(of).collect()
 }
 
+/// When a run last wrote to its journal.
+fn last_record_at(of: Uuid, records: &[Object]) -> Option<Timestamp> {
+    let of_run =
+        |object: &&Object| matches!(Key::parse(&object.path), Some(Key::Journal { run_id, .. }) if run_id == of);
+    records.iter().filter(of_run).map(|object| object.modified_at).max()
+}
+
+fn users_in_flight(begun: &BegunUsers, records: &[Object]) -> UsersInFlight {
+    let BegunUsers { run_id, users, tasks, .. } = begun;
+    UsersInFlight {
+        run_id: *run_id,
+        begun_at: users.begun_at,
+        last_record_at: last_record_at(*run_id, records),
+        users: users.user_ids.len(),
+        tasks: tasks.len(),
+    }
+}
+
 fn in_flight(begun: &Begun, records: &[Object]) -> InFlight {
     let Begun { run_id, span, tasks, .. } = begun;
-    let of_run = |object: &&Object| matches!(Key::parse(&object.path), Some(Key::Journal { run_id, .. }) if run_id == begun.run_id);
     let since = span.cells.first().map_or(span.asked.since, |cell| cell.since);
     let until = span.cells.last().map_or(span.asked.until, |cell| cell.until);
     InFlight {
         run_id: *run_id,
         begun_at: span.begun_at,
-        last_record_at: records.iter().filter(of_run).map(|object| object.modified_at).max(),
+        last_record_at: last_record_at(*run_id, records),
         since,
         until,
         cells: span.cells.len(),
@@ -259,6 +302,17 @@ impl Status {
             let last = span.last_record_at.map_or_else(String::new, |at| format!(", last record {at:.0}"));
             format!("{since}..{until}: {cells} cells{again}, {tasks} exports, run {run_id}, begun {begun_at}{last}")
         });
+        if !self.users_in_flight.is_empty() {
+            list(&mut line, "", &self.users_in_flight, |export| {
+                let UsersInFlight { run_id, begun_at, users, tasks, .. } = export;
+                let last = export.last_record_at.map_or_else(String::new, |at| format!(", last record {at:.0}"));
+                format!("{users} users, {tasks} exports, run {run_id}, begun {begun_at}{last}")
+            });
+        }
+        if let Some(ExportedUsers { exported_at, asked, missing, failed, .. }) = &self.last_user_export {
+            let counts = format!("{asked} users, {missing} not known to Stream, {failed} failed");
+            line("users", &format!("exported {} times, last at {exported_at}: {counts}", self.user_exports));
+        }
         let mut columns = Columns::default().changes(&self.columns).into_iter();
         columns.next().into_iter().for_each(|first| line("columns", &first));
         columns.for_each(|column| line("", &column));
@@ -285,12 +339,13 @@ impl Status {
         for (number, value) in lateness::lines(&self.revisits).iter().enumerate() {
             line(if number == 0 { "revisits" } else { "" }, value);
         }
+        let width = self.datasets.keys().map(String::len).max().unwrap_or(0).max(12);
         if !self.datasets.is_empty() {
-            let _ = writeln!(text, "  {:<12} {:>12} {:>8} {:>12}", "dataset", "rows", "files", "size");
+            let _ = writeln!(text, "  {:<width$} {:>12} {:>8} {:>12}", "dataset", "rows", "files", "size");
         }
         for (name, dataset) in &self.datasets {
             let size = bytes(dataset.bytes);
-            let _ = writeln!(text, "  {name:<12} {:>12} {:>8} {size:>12}", dataset.rows, dataset.files);
+            let _ = writeln!(text, "  {name:<width$} {:>12} {:>8} {size:>12}", dataset.rows, dataset.files);
         }
         text
     }

@@ -16,8 +16,8 @@ use super::verify_rows::{self, Rows};
 use super::{AT_ONCE, Object, ROUNDS, expired, find, no_lake, objects, too_busy, verify_log};
 use crate::error::{Error, Kind, Result};
 use crate::lake::store::store_error;
-use crate::lake::{DataFile, Identity, Key, Lake, State};
-use crate::schema::DATASETS;
+use crate::lake::{DataFile, Identity, Key, Lake, Selection, State};
+use crate::schema::NAMES;
 use crate::summary::bytes;
 use crate::window::Window;
 
@@ -132,6 +132,9 @@ pub async fn verify(lake: &Lake, deep: bool, sample: Option<&Sample<'_>>, temp: 
         coverage(&state, &mut found);
         records(&state, &mut found);
         lists(lake, &log.lists, &mut found).await?;
+        if let Some(identity) = &identity {
+            channels(lake, &identity.selection, &mut found).await?;
+        }
         let good: Vec<DataFile> =
             state.files().map(|live| &live.file).filter(|file| !bad.contains(&file.id)).cloned().collect();
         let readable = footers(lake, good, &mut found).await?;
@@ -212,7 +215,7 @@ fn compare(listed: &[Object], state: &State, unsettled: &HashMap<String, (Key, u
         .collect();
     let last: HashSet<&str> =
         state.pending().into_iter().flat_map(|pending| &pending.added).map(|file| file.id.as_str()).collect();
-    let mut folders: HashSet<Path> = DATASETS.iter().map(|dataset| Key::folder(dataset)).collect();
+    let mut folders: HashSet<Path> = NAMES.iter().map(|dataset| Key::folder(dataset)).collect();
     folders.extend(state.files().map(|live| Key::folder(&live.file.dataset)));
     let mut seen: HashSet<&str> = HashSet::new();
     let mut size = |file: &DataFile, key: &Key, bytes: u64, found: &mut Differences| {
@@ -273,7 +276,7 @@ fn foreign(object: &Object, folders: &HashSet<Path>, found: &mut Differences) {
     if object.path.prefix_matches(&Key::private()) {
         let next = "move it elsewhere: nothing but chatlake may write below `_chatlake/`";
         found.add(&object.path, "is none of chatlake's objects", next);
-    } else if object.path.parts().next().is_some_and(|first| folders.contains(&Path::from(first.as_ref()))) {
+    } else if folders.iter().any(|folder| object.path.prefix_matches(folder)) {
         let next = "move it elsewhere: readers take every file in a dataset's folder for data";
         found.add(&object.path, "is no data file of chatlake's", next);
     }
@@ -336,6 +339,19 @@ async fn lists(lake: &Lake, referred: &BTreeMap<String, u64>, found: &mut Differ
         }
     }
     Ok(())
+}
+
+/// The list of channels that the lake is made of.
+async fn channels(lake: &Lake, selection: &Selection, found: &mut Differences) -> Result<()> {
+    let Some(aside) = &selection.channels_file else { return Ok(()) };
+    match lake.channels(selection).await {
+        Err(error) if error.kind() == Kind::Data => {
+            let next = error.next_step().unwrap_or(RESTORE).to_owned();
+            found.add(Key::Channels(aside.xxh3.clone()), "is gone or damaged, `lake.json` refers to it", &next);
+            Ok(())
+        }
+        other => other.map(drop),
+    }
 }
 
 /// The footer of each file against the log. Yields the files that can be read, with where they are.

@@ -7,7 +7,6 @@ use futures::StreamExt;
 use super::verify::Differences;
 use super::{AT_ONCE, Object, objects};
 use crate::error::{Kind, Result};
-use crate::lake::entry::Action;
 use crate::lake::snapshot::Snapshot;
 use crate::lake::{Key, Lake, State};
 
@@ -55,10 +54,8 @@ pub(super) async fn check(lake: &Lake, found: &mut Differences) -> Result<Log> {
         };
         log.entries += 1;
         for action in &entry.actions {
-            if let Action::Cover(cover) = action
-                && let Some(aside) = &cover.record.lists_aside
-            {
-                log.lists.entry(aside.xxh3.clone()).or_insert(number);
+            if let Some(name) = action.lists_aside() {
+                log.lists.entry(name.to_owned()).or_insert(number);
             }
         }
         let Some(state) = &mut fold else { continue };

@@ -364,7 +364,7 @@ fn check_folder(file: &DataFile, batch: &RecordBatch, cids: Option<&StringArray>
                     }
                 }
             }
-            Some(("snapshot_date", date)) => {
+            Some(("snapshot_date" | "export_date", date)) => {
                 for us in times_of(batch, "_exported_at").into_iter().flat_map(|times| times.iter().flatten()) {
                     if Timestamp::from_microsecond(us).is_ok_and(|at| utc_date(at).to_string() != date) {
                         misfiled.add(|| show(us));

@@ -7,9 +7,10 @@ use super::Lake;
 use super::entry::{Action, CellRecord, Entry, Lists, ListsAside, READER_VERSION};
 use super::layout::Key;
 use super::log::Put;
-use super::proposal::{Outcome, Proposal, Rebased, rebase};
+use super::proposal::{Commit, Outcome, Rebased};
 use super::state::State;
 use super::store::store_error;
+use super::user_export::UserExport;
 use crate::columns::Columns;
 use crate::error::{Error, Kind, Result};
 
@@ -21,11 +22,11 @@ const MAX_INLINE: usize = 100;
 impl Lake {
     /// Commits what still stands of `proposal`, exactly once: after an error it may be committed again as it is. On
     /// success `state` is the log with this entry in it.
-    pub async fn commit(&self, state: &mut State, proposal: &Proposal) -> Result<Outcome> {
+    pub async fn commit(&self, state: &mut State, proposal: &impl Commit) -> Result<Outcome> {
         self.refresh(state).await?;
         for _ in 0..ROUNDS {
             self.settle(state).await?;
-            let (mut actions, superseded) = match rebase(state, proposal)? {
+            let (mut actions, superseded) = match proposal.rebase(state)? {
                 Rebased::Landed { entry } => {
                     return Ok(Outcome::Committed { entry, superseded: Vec::new(), settled: true });
                 }
@@ -33,15 +34,19 @@ impl Lake {
                 Rebased::Actions { actions, superseded } => (actions, superseded),
             };
             for action in &mut actions {
-                if let Action::Cover(cover) = action {
-                    self.put_lists_aside(&mut cover.record).await?;
+                match action {
+                    Action::Cover(cover) => self.put_lists_aside(&mut cover.record).await?,
+                    Action::UserExport(export) => {
+                        export.lists_aside = self.put_if_long(&mut export.lists).await?.map(|(name, _)| name);
+                    }
+                    _ => {}
                 }
             }
             let number = state.next();
             let entry = Entry {
                 reader_version: READER_VERSION,
                 number,
-                commit_id: proposal.commit_id,
+                commit_id: proposal.commit_id(),
                 settled: number - 1,
                 single_writer: self.is_single_writer(),
                 actions,
@@ -127,9 +132,23 @@ impl Lake {
 
     /// The lists of a cell, wherever they are.
     pub async fn lists(&self, record: &CellRecord) -> Result<Lists> {
-        let Some(aside) = &record.lists_aside else { return Ok(record.lists.clone()) };
-        self.lists_aside(&aside.xxh3).await?.ok_or_else(|| {
-            Error::new(Kind::Data, format!("`{}` is gone, and the log refers to it", Key::Lists(aside.xxh3.clone())))
+        match &record.lists_aside {
+            None => Ok(record.lists.clone()),
+            Some(aside) => self.required_lists(&aside.xxh3).await,
+        }
+    }
+
+    /// The lists of a user export, wherever they are.
+    pub async fn user_lists(&self, export: &UserExport) -> Result<Lists> {
+        match &export.lists_aside {
+            None => Ok(export.lists.clone()),
+            Some(name) => self.required_lists(name).await,
+        }
+    }
+
+    async fn required_lists(&self, name: &str) -> Result<Lists> {
+        self.lists_aside(name).await?.ok_or_else(|| {
+            Error::new(Kind::Data, format!("`{}` is gone, and the log refers to it", Key::Lists(name.to_owned())))
                 .hint("restore it from a version or a backup of the bucket")
         })
     }
@@ -137,7 +156,7 @@ impl Lake {
     /// Lists that are an object of their own; none when it is gone.
     pub(crate) async fn lists_aside(&self, name: &str) -> Result<Option<Lists>> {
         let key = Key::Lists(name.to_owned());
-        let cannot = |error| store_error("cannot read the lists of a cell", self.display_url(), error);
+        let cannot = |error| store_error("cannot read the lists of an entry", self.display_url(), error);
         match self.store().get(&key.path()).await {
             Ok(found) => Lists::from_json(name, &found.bytes().await.map_err(cannot)?).map(Some),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
@@ -145,23 +164,30 @@ impl Lake {
         }
     }
 
-    /// Moves lists that are too long for an entry to an object of their own. It is named by content, so that cells share it.
+    /// Moves lists of a cell that are too long for an entry to an object of their own.
     pub(crate) async fn put_lists_aside(&self, record: &mut CellRecord) -> Result<()> {
-        if record.lists.len() <= MAX_INLINE {
-            return Ok(());
+        if let Some((name, lists)) = self.put_if_long(&mut record.lists).await? {
+            record.lists_aside = Some(ListsAside {
+                xxh3: name,
+                missing_channels: lists.missing_channels.len() as u64,
+                failed_channels: lists.failed_channels.len() as u64,
+                task_ids: lists.task_ids.len() as u64,
+            });
         }
-        let lists = std::mem::take(&mut record.lists);
+        Ok(())
+    }
+
+    /// Takes lists that are too long for an entry and makes an object of them. It is named by content, so that cells share it.
+    async fn put_if_long(&self, lists: &mut Lists) -> Result<Option<(String, Lists)>> {
+        if lists.len() <= MAX_INLINE {
+            return Ok(None);
+        }
+        let lists = std::mem::take(lists);
         let (name, bytes) = lists.to_json();
         self.store()
             .put(&Key::Lists(name.clone()).path(), PutPayload::from(bytes))
             .await
-            .map_err(|error| store_error("cannot write the lists of a cell", self.display_url(), error))?;
-        record.lists_aside = Some(ListsAside {
-            xxh3: name,
-            missing_channels: lists.missing_channels.len() as u64,
-            failed_channels: lists.failed_channels.len() as u64,
-            task_ids: lists.task_ids.len() as u64,
-        });
-        Ok(())
+            .map_err(|error| store_error("cannot write the lists of an entry", self.display_url(), error))?;
+        Ok(Some((name, lists)))
     }
 }

@@ -10,6 +10,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::layout::{self, Key};
 use super::revisit::Revisit;
+use super::user_export::UserExport;
 use crate::columns::Columns;
 use crate::error::{Error, Kind, Result};
 use crate::kinds::Kinds;
@@ -53,6 +54,8 @@ pub enum Action {
     Add(DataFile),
     /// An earlier entry counts as never written, since its files were lost before they were settled.
     Void(Void),
+    /// Users were exported. Such an entry adds their files and does nothing else.
+    UserExport(UserExport),
 }
 
 /// That a cell was exported, and how completely.
@@ -112,7 +115,7 @@ pub struct CellRecord {
     pub revisits: Vec<Revisit>,
 }
 
-/// The lists of a [`CellRecord`], which grow with the number of channels.
+/// The lists of a [`CellRecord`] or a [`UserExport`], which grow with the number of channels or users.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Lists {
@@ -122,7 +125,13 @@ pub struct Lists {
     /// Channels whose export failed for good.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub failed_channels: Vec<Exception>,
-    /// The export tasks that the cell came from.
+    /// Users that Stream does not know.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub missing_users: Vec<String>,
+    /// Users who could not be exported.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub failed_users: Vec<FailedUser>,
+    /// The export tasks that the rows came from.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub task_ids: Vec<String>,
 }
@@ -132,6 +141,15 @@ pub struct Lists {
 pub struct Exception {
     /// `type:id`.
     pub cid: String,
+    /// What Stream said.
+    pub reason: String,
+}
+
+/// A user who could not be exported.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedUser {
+    /// Who.
+    pub user_id: String,
     /// What Stream said.
     pub reason: String,
 }
@@ -225,7 +243,8 @@ impl DataFile {
 impl Lists {
     /// How many elements there are in all.
     pub fn len(&self) -> usize {
-        self.missing_channels.len() + self.failed_channels.len() + self.task_ids.len()
+        let channels = self.missing_channels.len() + self.failed_channels.len();
+        channels + self.missing_users.len() + self.failed_users.len() + self.task_ids.len()
     }
 
     /// Whether there is nothing in them.
@@ -265,6 +284,17 @@ impl CellRecord {
     /// How many channels could not be exported.
     pub fn failed_channels(&self) -> u64 {
         self.lists_aside.as_ref().map_or(self.lists.failed_channels.len() as u64, |aside| aside.failed_channels)
+    }
+}
+
+impl Action {
+    /// The name of the object that has the lists of this, if it is aside.
+    pub(crate) fn lists_aside(&self) -> Option<&str> {
+        match self {
+            Self::Cover(cover) => cover.record.lists_aside.as_ref().map(|aside| aside.xxh3.as_str()),
+            Self::UserExport(export) => export.lists_aside.as_deref(),
+            _ => None,
+        }
     }
 }
 
@@ -375,6 +405,8 @@ mod tests {
             lists: Lists {
                 missing_channels: vec!["a:1".into()],
                 failed_channels: vec![Exception { cid: "a:2".into(), reason: "failed".into() }],
+                missing_users: vec!["u".into()],
+                failed_users: vec![FailedUser { user_id: "v".into(), reason: "too much".into() }],
                 task_ids: vec!["t".into()],
             },
             lists_aside: Some(ListsAside { xxh3: "x".into(), missing_channels: 3, failed_channels: 4, task_ids: 5 }),
@@ -397,6 +429,34 @@ mod tests {
     #[test]
     fn the_format_is_a_contract() {
         insta::assert_snapshot!(serde_json::to_string_pretty(&entry()).unwrap());
+    }
+
+    #[test]
+    fn the_format_of_a_user_export_is_a_contract() {
+        let mut other_kinds = Kinds::default();
+        other_kinds.add("call", 3);
+        let export = UserExport {
+            run_id: Uuid::from_u128(7),
+            runs: [Uuid::from_u128(5), Uuid::from_u128(7)].into(),
+            asked: 4,
+            returned: 2,
+            missing: 1,
+            failed: 1,
+            lists: Lists {
+                missing_users: vec!["gone".into()],
+                failed_users: vec![FailedUser { user_id: "busy".into(), reason: "more than 10000 messages".into() }],
+                task_ids: vec!["t".into()],
+                ..Lists::default()
+            },
+            lines: [("messages".to_owned(), 5)].into(),
+            rows: [("messages".to_owned(), 5)].into(),
+            other_kinds,
+            ..UserExport::default()
+        };
+        let action = Action::UserExport(export);
+        let text = serde_json::to_string_pretty(&action).unwrap();
+        assert_eq!(serde_json::from_str::<Action>(&text).unwrap(), action);
+        insta::assert_snapshot!(text);
     }
 
     #[test]

@@ -1,15 +1,20 @@
 //! Whose lake this is, fixed by the first run: a run that differs would cover cells with other rows than they claim.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use object_store::{ObjectStoreExt, PutMode, PutOptions};
+use object_store::{ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use xxhash_rust::xxh3::xxh3_128;
 
 use super::Lake;
 use super::layout::Key;
 use super::store::store_error;
 use crate::error::{Error, Kind, Result};
+
+/// Channels that `lake.json` names itself.
+const MAX_INLINE: usize = 1000;
 
 /// The lake format that this chatlake writes and reads.
 pub const FORMAT: u32 = 1;
@@ -47,12 +52,47 @@ pub struct Selection {
     /// Only these, as `type:id`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channels: Option<Vec<String>>,
+    /// Only those of a list that lies beside it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channels_file: Option<ListedAside>,
     /// Only of these types.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub channel_types: Vec<String>,
     /// Only those that match this QueryChannels filter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filter: Option<Value>,
+}
+
+/// A list of channels that is too long for `lake.json`: an object with a cid to a line, in order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListedAside {
+    /// Channels in it.
+    pub channels: u64,
+    /// The hash of its content, which names it.
+    pub xxh3: String,
+}
+
+impl Selection {
+    /// A selection of exactly these channels; of all if there are none.
+    pub fn of_channels(cids: &[String]) -> Self {
+        if cids.len() <= MAX_INLINE {
+            return Self { channels: (!cids.is_empty()).then(|| cids.to_vec()), ..Self::default() };
+        }
+        let (xxh3, _) = list(cids);
+        Self { channels_file: Some(ListedAside { channels: cids.len() as u64, xxh3 }), ..Self::default() }
+    }
+}
+
+/// A list as an object, and its name.
+fn list(cids: &[String]) -> (String, Vec<u8>) {
+    let mut cids: Vec<&str> = cids.iter().map(String::as_str).collect();
+    cids.sort_unstable();
+    let mut bytes = Vec::with_capacity(cids.iter().map(|cid| cid.len() + 1).sum());
+    for cid in cids {
+        bytes.extend_from_slice(cid.as_bytes());
+        bytes.push(b'\n');
+    }
+    (format!("{:032x}", xxh3_128(&bytes)), bytes)
 }
 
 /// The export options that decide which rows come, and what is in them.
@@ -168,6 +208,44 @@ impl Lake {
             Err(error) => return Err(cannot(error)),
         };
         Identity::from_json(&bytes, self.display_url()).map(Some)
+    }
+
+    /// The channels that a lake holds; none: all that its selection allows otherwise.
+    pub async fn channels(&self, selection: &Selection) -> Result<Option<Arc<[String]>>> {
+        let Some(aside) = &selection.channels_file else {
+            return Ok(selection.channels.as_ref().map(|cids| cids.as_slice().into()));
+        };
+        let key = Key::Channels(aside.xxh3.clone());
+        let wrong = |what: &str| {
+            Error::new(Kind::Data, format!("`{key}` {what}, and `{}` refers to it", Key::Identity)).hint(
+                "restore it from a version or a backup of the bucket, or put the --channels-file there in order: its hash decides",
+            )
+        };
+        let cannot = |error| store_error("cannot read the lake's channels", self.display_url(), error);
+        let bytes = match self.store().get(&key.path()).await {
+            Ok(found) => found.bytes().await.map_err(cannot)?,
+            Err(object_store::Error::NotFound { .. }) => return Err(wrong("is gone")),
+            Err(error) => return Err(cannot(error)),
+        };
+        if format!("{:032x}", xxh3_128(&bytes)) != aside.xxh3 {
+            return Err(wrong("is damaged"));
+        }
+        let text = std::str::from_utf8(&bytes).map_err(|_| wrong("is no text"))?;
+        Ok(Some(text.lines().map(str::to_owned).collect()))
+    }
+
+    /// Writes the list of channels that an identity refers to, unless it is there.
+    pub async fn put_channels(&self, selection: &Selection, cids: &[String]) -> Result<()> {
+        let Some(aside) = &selection.channels_file else { return Ok(()) };
+        let path = Key::Channels(aside.xxh3.clone()).path();
+        let cannot = |error| store_error("cannot write the lake's channels", self.display_url(), error);
+        match self.store().head(&path).await {
+            Ok(_) => Ok(()),
+            Err(object_store::Error::NotFound { .. }) => {
+                self.store().put(&path, PutPayload::from(list(cids).1)).await.map(drop).map_err(cannot)
+            }
+            Err(error) => Err(cannot(error)),
+        }
     }
 
     /// Makes sure that this lake is `wanted`: claims it when nobody has, refuses any other.

@@ -2,11 +2,13 @@
 //!
 //! ```text
 //! messages/event_date=2026-01-31/<file>.parquet          what readers see
+//! user_exports/messages/export_date=2026-02-01/<file>.parquet   the same of exports of users
 //! _quarantine/snapshot_date=2026-02-01/<file>.parquet    rows that did not fit
 //! _chatlake/lake.json                                    whose lake this is
 //! _chatlake/log/00000000000000000042.json                the commit log
 //! _chatlake/snapshots/00000000000000000100.ndjson.gz     the log up to there, folded
 //! _chatlake/lists/<hash>.json                            long lists of entries, by content
+//! _chatlake/lists/<hash>.txt                             the channels of a lake that is made of many named ones
 //! _chatlake/staging/<run>/<file>.parquet                 whole files that are not committed yet
 //! _chatlake/rejected/<run>/<file>.parquet                rows that did not fit, of a span that was refused
 //! _chatlake/runs/<run>/00000007.json                     the journal of a run
@@ -15,6 +17,8 @@
 
 use object_store::path::Path;
 use uuid::Uuid;
+
+use crate::schema::USER_EXPORTS;
 
 /// The dataset of rows that did not fit; its folder is one that readers skip.
 pub const QUARANTINE: &str = "quarantine";
@@ -32,6 +36,8 @@ pub enum Key {
     Snapshot(u64),
     /// Long lists of an entry, named by the hash of their content.
     Lists(String),
+    /// The channels of a lake, named by the hash of their list.
+    Channels(String),
     /// A whole file that is not committed, or committed and not settled.
     Staged {
         /// The run that wrote it.
@@ -57,7 +63,7 @@ pub enum Key {
     Probe(Uuid),
     /// A file that readers see (or, in quarantine, an operator).
     Data {
-        /// The dataset.
+        /// The dataset: `messages`, or `user_exports/messages`.
         dataset: String,
         /// `event_date=2026-01-31`, or more levels with `/` between them.
         partition: String,
@@ -80,7 +86,8 @@ impl Key {
             ["_chatlake", "log", name] => Some(Self::Entry(number(name, 20, ".json")?)),
             ["_chatlake", "snapshots", name] => Some(Self::Snapshot(number(name, 20, ".ndjson.gz")?)),
             ["_chatlake", "lists", name] => {
-                Some(Self::Lists(name.strip_suffix(".json").filter(|hash| is_name(hash))?.to_owned()))
+                let named = |suffix| name.strip_suffix(suffix).filter(|hash| is_name(hash)).map(str::to_owned);
+                named(".json").map(Self::Lists).or_else(|| named(".txt").map(Self::Channels))
             }
             ["_chatlake", "staging", run, name] => Some(Self::Staged { run_id: uuid(run)?, file: parquet(name)? }),
             ["_chatlake", "rejected", run, name] => Some(Self::Rejected { run_id: uuid(run)?, file: parquet(name)? }),
@@ -88,6 +95,13 @@ impl Key {
                 Some(Self::Journal { run_id: uuid(run)?, seq: u32::try_from(number(name, 8, ".json")?).ok()? })
             }
             ["_chatlake", "probe", name] => Some(Self::Probe(uuid(name.strip_suffix(".json")?)?)),
+            ["user_exports", dataset, partition @ .., name] if !partition.is_empty() && !dataset.contains('=') => {
+                let (dataset, partition) = (format!("{USER_EXPORTS}{dataset}"), partition.join("/"));
+                if !is_dataset(&dataset) || !is_partition(&partition) {
+                    return None;
+                }
+                Some(Self::Data { dataset, partition, file: parquet(name)? })
+            }
             [dataset, partition @ .., name] if !partition.is_empty() && *dataset != "_chatlake" => {
                 let dataset = if *dataset == QUARANTINE_FOLDER { QUARANTINE } else { dataset };
                 let partition = partition.join("/");
@@ -149,6 +163,7 @@ impl std::fmt::Display for Key {
             Self::Entry(number) => write!(f, "_chatlake/log/{number:020}.json"),
             Self::Snapshot(number) => write!(f, "_chatlake/snapshots/{number:020}.ndjson.gz"),
             Self::Lists(hash) => write!(f, "_chatlake/lists/{hash}.json"),
+            Self::Channels(hash) => write!(f, "_chatlake/lists/{hash}.txt"),
             Self::Staged { run_id, file } => write!(f, "_chatlake/staging/{run_id}/{file}.parquet"),
             Self::Rejected { run_id, file } => write!(f, "_chatlake/rejected/{run_id}/{file}.parquet"),
             Self::Journal { run_id, seq } => write!(f, "_chatlake/runs/{run_id}/{seq:08}.json"),
@@ -184,6 +199,11 @@ pub(crate) fn is_name(name: &str) -> bool {
 
 /// Whether this may be a dataset.
 pub(crate) fn is_dataset(name: &str) -> bool {
+    let name = name.strip_prefix(USER_EXPORTS).unwrap_or(name);
+    is_word(name)
+}
+
+fn is_word(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_lowercase())
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
 }
@@ -193,7 +213,7 @@ pub(crate) fn is_partition(partition: &str) -> bool {
     partition.split('/').all(|folder| {
         folder
             .split_once('=')
-            .is_some_and(|(key, value)| is_dataset(key) && value.bytes().all(|byte| is_plain(byte) || byte == b'%'))
+            .is_some_and(|(key, value)| is_word(key) && value.bytes().all(|byte| is_plain(byte) || byte == b'%'))
     })
 }
 
@@ -235,10 +255,12 @@ mod tests {
             (uuids.clone(), name).prop_map(|(run_id, file)| Key::Rejected { run_id, file }),
             (uuids.clone(), 0u32..100_000_000).prop_map(|(run_id, seq)| Key::Journal { run_id, seq }),
             uuids.prop_map(Key::Probe),
-            ("[a-z][a-z0-9_]{0,12}", value, value, name, any::<bool>()).prop_map(|(dataset, a, b, file, two)| {
-                let columns = [("event_date", a.as_str()), ("channel_type", b.as_str())];
-                Key::Data { dataset, partition: partition(&columns[..if two { 2 } else { 1 }]), file }
-            }),
+            ("(user_exports/)?[a-z][a-z0-9_]{0,12}", value, value, name, any::<bool>()).prop_map(
+                |(dataset, a, b, file, two)| {
+                    let columns = [("event_date", a.as_str()), ("channel_type", b.as_str())];
+                    Key::Data { dataset, partition: partition(&columns[..if two { 2 } else { 1 }]), file }
+                }
+            ),
         ]
     }
 
@@ -249,7 +271,7 @@ mod tests {
         }
 
         #[test]
-        fn whatever_parses_is_spelled_that_way(text in "(_chatlake/)?(log|staging|rejected|messages|runs|_quarantine)/[a-z0-9=/.%-]{0,60}") {
+        fn whatever_parses_is_spelled_that_way(text in "(_chatlake/)?(log|staging|rejected|messages|runs|_quarantine|user_exports/[a-z]{0,3})/[a-z0-9=/.%-]{0,60}") {
             if let Ok(path) = Path::parse(&text)
                 && let Some(key) = Key::parse(&path)
             {
@@ -276,6 +298,7 @@ mod tests {
             "messages/event_date=2026-01-31/channel_type=live%20stream/a-1.parquet"
         );
         assert!(data(QUARANTINE).to_string().starts_with("_quarantine/event_date="));
+        assert!(data("user_exports/users").to_string().starts_with("user_exports/users/event_date="));
         let rejected = Key::Rejected { run_id: Uuid::nil(), file: "a-1".to_owned() };
         assert_eq!(rejected.to_string(), "_chatlake/rejected/00000000-0000-0000-0000-000000000000/a-1.parquet");
         assert!(rejected.path().prefix_matches(&Key::rejected_by(Uuid::nil())));
@@ -293,6 +316,8 @@ mod tests {
             "messages/a.parquet",
             "messages/event_date=2026-01-01/_SUCCESS",
             "messages/plain/a.parquet",
+            "user_exports/users/a.parquet",
+            "user_exports/a/b/event_date=2026-01-01/a.parquet",
             "_delta_log/00000000000000000042.json",
         ] {
             assert_eq!(Key::parse(&Path::from(foreign)), None, "{foreign}");

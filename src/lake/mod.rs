@@ -16,6 +16,7 @@ pub mod snapshot;
 pub mod staging;
 pub mod state;
 pub mod store;
+pub mod user_export;
 
 mod commit;
 mod log;
@@ -33,15 +34,16 @@ use futures::StreamExt;
 use object_store::{GetResult, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use uuid::Uuid;
 
-pub use self::entry::{CellRecord, Cover, DataFile, Exception, Lists};
+pub use self::entry::{CellRecord, Cover, DataFile, Exception, FailedUser, Lists};
 pub use self::identity::{Identity, Include, Selection, Source};
 pub use self::layout::Key;
-pub use self::proposal::{Mode, Outcome, Proposal};
+pub use self::proposal::{Commit, Mode, Outcome, Proposal};
 pub use self::revisit::{Ages, Changes, Revisit};
-pub use self::staging::{StagedObject, StagedWriter};
+pub use self::staging::{Parts, StagedObject, StagedWriter};
 pub use self::state::{Covered, Live, State};
 use self::store::store_error;
 pub use self::store::{Env, process_env};
+pub use self::user_export::{ExportedUsers, UserExport, UserProposal};
 use crate::error::{Error, Kind, Result};
 
 /// What to do about a data file that is gone or damaged.

@@ -12,6 +12,15 @@ use crate::error::{Error, Kind, Result};
 use crate::simulation::planted::{self, Bug};
 use crate::window::Window;
 
+/// Something to be committed exactly once.
+pub trait Commit {
+    /// Unique; the same when the same is committed again.
+    fn commit_id(&self) -> Uuid;
+
+    /// What of it still stands, with the log as it is now.
+    fn rebase(&self, state: &State) -> Result<Rebased>;
+}
+
 /// What a run wants to commit.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Proposal {
@@ -70,13 +79,31 @@ pub enum Outcome {
 
 /// A proposal against the log as it is now.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Rebased {
+pub enum Rebased {
     /// It is in the log already.
-    Landed { entry: u64 },
+    Landed {
+        /// The entry.
+        entry: u64,
+    },
     /// Nothing of it is left to do.
     Nothing(Outcome),
     /// What to put.
-    Actions { actions: Vec<Action>, superseded: Vec<Window> },
+    Actions {
+        /// In this order.
+        actions: Vec<Action>,
+        /// Cells that are left out.
+        superseded: Vec<Window>,
+    },
+}
+
+impl Commit for Proposal {
+    fn commit_id(&self) -> Uuid {
+        self.commit_id
+    }
+
+    fn rebase(&self, state: &State) -> Result<Rebased> {
+        rebase(state, self)
+    }
 }
 
 enum Standing {

@@ -1,5 +1,7 @@
 //! After the put: files go where readers look, replaced ones go away. Every step may be done twice, by anyone.
 
+use std::collections::HashSet;
+
 use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
@@ -26,6 +28,15 @@ struct Moved {
     from_staging: usize,
     /// Those that are neither staged nor where readers look.
     lost: Vec<DataFile>,
+}
+
+/// Whether what is lost of an export of users, none of whose files belongs to a cell, is what a retention takes away: folders as a
+/// whole, and some are left.
+fn is_retention(pending: &Pending, moved: &Moved) -> bool {
+    let folder = |file: &DataFile| (file.dataset.clone(), file.partition.clone());
+    let is_lost = |file: &&DataFile| moved.lost.iter().any(|lost| lost.id == file.id);
+    let left: HashSet<_> = pending.added.iter().filter(|file| !is_lost(file)).map(folder).collect();
+    !left.is_empty() && moved.lost.iter().all(|file| !left.contains(&folder(file)))
 }
 
 enum Place {
@@ -111,6 +122,9 @@ impl Lake {
             if self.is_there(&live.file).await? {
                 return Ok(false);
             }
+        }
+        if pending.exports_users() {
+            return Ok(is_retention(pending, moved));
         }
         let expired = || moved.lost.len() < pending.added.len() && moved.lost.iter().all(|file| file.cell.is_none());
         Ok(!pending.removed.is_empty() || expired())

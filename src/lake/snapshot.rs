@@ -1,7 +1,7 @@
 //! The log up to an entry, folded, so that a reader need not begin at its beginning. A snapshot is only a shortcut: one
 //! that is missing or damaged costs time, nothing else.
 //!
-//! It is compressed lines of JSON: a head, every cover, every live file, and the hash of all lines before. So it is written
+//! It is compressed lines of JSON: a head, every cover, every live file, every export of users, and the hash of all lines before. So it is written
 //! and read line by line, and the same state is always the same lines.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -20,6 +20,7 @@ use super::entry::READER_VERSION;
 use super::layout::Key;
 use super::state::{ColumnsAt, Covered, Live, Pending, State};
 use super::store::store_error;
+use super::user_export::ExportedUsers;
 use crate::error::{Error, Kind, Result};
 
 /// Entries from one snapshot to the next: the most that a reader replays, but for a snapshot whose writer died.
@@ -43,10 +44,11 @@ pub enum Snapshot {
 /// One line.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Row<H, C, F> {
+enum Row<H, C, F, U> {
     Head(H),
     Cover(C),
     File(F),
+    UserExport(U),
     /// The hash of the lines before, each with its end.
     Xxh3(String),
 }
@@ -150,15 +152,16 @@ pub fn write(state: &State) -> io::Result<Vec<u8>> {
     lines.push(&Row::Head(head))?;
     state.covers().try_for_each(|covered| lines.push(&Row::Cover(covered)))?;
     state.files().try_for_each(|live| lines.push(&Row::File(live)))?;
+    state.user_exports().try_for_each(|export| lines.push(&Row::UserExport(export)))?;
     let xxh3 = hex(&lines.hash);
     lines.push(&Row::Xxh3(xxh3))?;
     lines.gzip.finish()
 }
 
 /// The row types of a state that is written.
-type Written<'a> = Row<Head<&'a Pending>, &'a Covered, &'a Live>;
+type Written<'a> = Row<Head<&'a Pending>, &'a Covered, &'a Live, &'a ExportedUsers>;
 /// The row types of a state that is read.
-type Found = Row<Head<Pending>, Covered, Live>;
+type Found = Row<Head<Pending>, Covered, Live, ExportedUsers>;
 
 struct Lines {
     gzip: GzEncoder<Vec<u8>>,
@@ -202,7 +205,7 @@ pub fn read_lines(through: u64, mut lines: impl BufRead) -> Result<Option<State>
             format!("the lake's log needs format {reader_version}, this chatlake reads up to {READER_VERSION}");
         return Err(Error::new(Kind::Usage, message).hint("use the newer chatlake that wrote to this lake"));
     }
-    let Ok(Row::Head::<_, Covered, Live>(head)) = serde_json::from_slice::<Found>(&line) else { return Ok(None) };
+    let Ok(Found::Head(head)) = serde_json::from_slice(&line) else { return Ok(None) };
     if head.through != through || through == u64::MAX {
         return Ok(None);
     }
@@ -215,6 +218,7 @@ pub fn read_lines(through: u64, mut lines: impl BufRead) -> Result<Option<State>
     );
     let mut last_cover = None;
     let mut last_file = String::new();
+    let mut last_export = 0;
     loop {
         hash.update(&line);
         if next_line(&mut lines, &mut line).is_none() {
@@ -229,6 +233,10 @@ pub fn read_lines(through: u64, mut lines: impl BufRead) -> Result<Option<State>
             Ok(Row::File(live)) if last_file < live.file.id => {
                 last_file.clone_from(&live.file.id);
                 state.add_file(live);
+            }
+            Ok(Row::UserExport(export)) if last_export < export.entry => {
+                last_export = export.entry;
+                state.add_user_export(export);
             }
             Ok(Row::Xxh3(said)) => {
                 let ends = said == hex(&hash) && next_line(&mut lines, &mut line).is_none() && line.is_empty();

@@ -14,10 +14,25 @@ use super::layout::{self, Key};
 use super::store::store_error;
 use crate::error::{Error, Kind, Result};
 
-/// Bytes of one uploaded part; the S3 minimum is 5 MiB, the maximum 10,000 parts.
-const PART_BYTES: usize = 8 << 20;
-/// Parts in flight. With the part that fills up, one writer holds three parts at most.
-const PARTS_IN_FLIGHT: usize = 2;
+/// How a file is cut for its upload. With the part that fills up, one writer holds one more than are in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parts {
+    /// Bytes of one; S3 takes at most 10,000 of them.
+    pub bytes: usize,
+    /// How many are on their way at a time.
+    pub in_flight: usize,
+}
+
+impl Parts {
+    /// The least that S3 takes, one at a time.
+    pub const SMALLEST: Self = Self { bytes: 5 << 20, in_flight: 1 };
+}
+
+impl Default for Parts {
+    fn default() -> Self {
+        Self { bytes: 8 << 20, in_flight: 2 }
+    }
+}
 
 /// One file on its way to staging.
 pub struct StagedWriter {
@@ -42,16 +57,16 @@ impl Lake {
         if !layout::is_name(file) {
             return Err(Error::new(Kind::Internal, format!("`{file}` is no file id")));
         }
-        self.upload(&Key::Staged { run_id, file: file.to_owned() })
+        self.upload(&Key::Staged { run_id, file: file.to_owned() }, Parts::default())
     }
 
     /// Starts a file at a key that is nobody's yet.
-    pub fn upload(&self, key: &Key) -> Result<StagedWriter> {
+    pub fn upload(&self, key: &Key, parts: Parts) -> Result<StagedWriter> {
         if Key::parse(&key.path()).is_none() {
             return Err(Error::new(Kind::Internal, format!("`{key}` is no key of a lake")));
         }
-        let writer = BufWriter::with_capacity(Arc::clone(self.store()), key.path(), PART_BYTES)
-            .with_max_concurrency(PARTS_IN_FLIGHT);
+        let writer = BufWriter::with_capacity(Arc::clone(self.store()), key.path(), parts.bytes)
+            .with_max_concurrency(parts.in_flight);
         Ok(StagedWriter { writer, hash: Box::default(), bytes: 0, lake: self.display_url().to_owned() })
     }
 }

@@ -13,9 +13,11 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::entry::{Action, Cover, DataFile, Entry, Void};
-use super::layout::Key;
+use super::layout::{Key, QUARANTINE};
 use super::proposal::is_older;
+use super::user_export::{ExportedUsers, UserExport};
 use crate::columns::Columns;
+use crate::schema::USER_EXPORTS;
 use crate::window::Window;
 
 /// The fold of the log up to an entry.
@@ -27,6 +29,8 @@ pub struct State {
     files: BTreeSet<ById>,
     /// The start of the cell, and the id, of every file that belongs to one.
     files_by_cell: BTreeSet<(Timestamp, String)>,
+    /// By entry.
+    user_exports: BTreeMap<u64, ExportedUsers>,
     pending: Option<Pending>,
     single_writer_entries: u64,
     columns: ColumnsAt,
@@ -105,6 +109,9 @@ pub struct Pending {
     covered: Vec<Window>,
     replaced: Vec<Covered>,
     set_origin: bool,
+    /// It is an export of users, which covers nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    exports_users: bool,
 }
 
 /// An entry that breaks the rules of the log.
@@ -123,6 +130,13 @@ impl Default for State {
     }
 }
 
+impl Pending {
+    /// Whether it is an export of users.
+    pub(super) fn exports_users(&self) -> bool {
+        self.exports_users
+    }
+}
+
 impl State {
     /// The state after entry `through`, whose covers and files are still to be added.
     pub(super) fn restore(
@@ -138,6 +152,7 @@ impl State {
             covers: BTreeMap::new(),
             files: BTreeSet::new(),
             files_by_cell: BTreeSet::new(),
+            user_exports: BTreeMap::new(),
             pending,
             single_writer_entries,
             columns,
@@ -155,6 +170,11 @@ impl State {
             self.files_by_cell.insert((cell.since, live.file.id.clone()));
         }
         self.files.insert(ById(Box::new(live)));
+    }
+
+    /// Adds an export of users by runs that no other names.
+    pub(super) fn add_user_export(&mut self, export: ExportedUsers) {
+        self.user_exports.insert(export.entry, export);
     }
 
     fn remove_file(&mut self, id: &str) -> Option<Live> {
@@ -225,9 +245,21 @@ impl State {
         self.pending.as_ref()
     }
 
-    /// The entry that this commit became, if it still covers something.
+    /// The entry that this commit became, if anything of it still stands.
     pub fn entry_of(&self, commit_id: Uuid) -> Option<u64> {
-        self.covers.values().find(|covered| covered.commit_id == commit_id).map(|covered| covered.entry)
+        let covered = self.covers.values().find(|covered| covered.commit_id == commit_id).map(|covered| covered.entry);
+        let exported = || self.user_exports().find(|export| export.commit_id == commit_id).map(|export| export.entry);
+        covered.or_else(exported)
+    }
+
+    /// Every export of users, in order of their entries.
+    pub fn user_exports(&self) -> impl DoubleEndedIterator<Item = &ExportedUsers> {
+        self.user_exports.values()
+    }
+
+    /// The last export of users that one of these runs has a part in.
+    pub fn exported_by(&self, runs: &BTreeSet<Uuid>) -> Option<&ExportedUsers> {
+        self.user_exports().rev().find(|export| !export.runs.is_disjoint(runs))
     }
 
     /// How many entries were put by runs that relied on being alone (`--single-writer`).
@@ -286,7 +318,8 @@ impl State {
         if entry.actions.len() > 1 {
             return Err(broken("a void stands alone".to_owned()));
         }
-        let voids = |pending: &Pending| pending.entry == void.entry && !pending.covered.is_empty();
+        let is_commit = |pending: &Pending| pending.exports_users || !pending.covered.is_empty();
+        let voids = |pending: &Pending| pending.entry == void.entry && is_commit(pending);
         if !self.pending.as_ref().is_some_and(voids) {
             return Err(broken(format!("it voids entry {}, which is not the last commit", void.entry)));
         }
@@ -301,6 +334,7 @@ impl State {
         for window in &voided.covered {
             self.covers.remove(&window.since);
         }
+        self.user_exports.remove(&voided.entry);
         if voided.set_origin {
             self.origin = None;
         }
@@ -334,9 +368,21 @@ impl State {
                 }
                 Action::Add(file) => change.added.push(file),
                 Action::Void(_) => return Err("a void stands alone".to_owned()),
+                Action::UserExport(export) => {
+                    if let Some(done) = self.exported_by(&export.runs) {
+                        return Err(format!("entry {} has exports of the same runs", done.entry));
+                    }
+                    if !export.runs.contains(&export.run_id) || change.user_export.replace(export).is_some() {
+                        return Err("it names no run for an export of users, or has two".to_owned());
+                    }
+                }
             }
         }
-        if change.covers.is_empty() {
+        if change.user_export.is_some() {
+            if !change.covers.is_empty() || change.origin.is_some() {
+                return Err("an export of users covers nothing".to_owned());
+            }
+        } else if change.covers.is_empty() {
             return Err("it covers nothing".to_owned());
         }
         let leaving: BTreeSet<&str> = change
@@ -356,6 +402,10 @@ impl State {
             }
             if self.files.contains(file.id.as_str()) || !ids.insert(&file.id) {
                 return Err(format!("it adds `{}`, which is there already", file.id));
+            }
+            let is_of_users = file.dataset.starts_with(USER_EXPORTS);
+            if is_of_users != change.user_export.is_some() && file.dataset != QUARANTINE {
+                return Err(format!("`{}` is no place for what it has exported", file.key()));
             }
             let fits = |cell: Window| {
                 change.covers.get(&cell.since).is_some_and(|cover| cover.window == cell && !cover.keep_files)
@@ -394,7 +444,11 @@ impl State {
     }
 
     fn apply_change(&mut self, entry: &Entry, change: Change<'_>) {
-        let mut pending = Pending { entry: entry.number, ..Pending::default() };
+        let exports_users = change.user_export.is_some();
+        let mut pending = Pending { entry: entry.number, exports_users, ..Pending::default() };
+        if let Some(export) = change.user_export {
+            self.add_user_export(export.remembered(entry.number, entry.commit_id));
+        }
         if self.origin.is_none() && change.origin.is_some() {
             self.origin = change.origin;
             pending.set_origin = true;
@@ -426,6 +480,7 @@ enum Step<'a> {
 struct Change<'a> {
     origin: Option<Timestamp>,
     covers: BTreeMap<Timestamp, &'a Cover>,
+    user_export: Option<&'a UserExport>,
     removed: BTreeSet<&'a str>,
     added: Vec<&'a DataFile>,
 }

@@ -37,6 +37,7 @@ impl Pipeline<'_> {
                     .map(|(cid, reason)| Exception { cid: cid.clone(), reason: reason.clone() })
                     .collect(),
                 task_ids: requests.task_ids.clone(),
+                ..Lists::default()
             },
             ..CellRecord::default()
         };

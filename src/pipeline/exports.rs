@@ -8,13 +8,12 @@ use futures::{StreamExt, TryStreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Semaphore;
 
+use super::channels::{Channels, Effort, Page};
 use super::file_decoder::{FileDecoder, FileError};
 use super::{Asking, Pipeline};
 use crate::decode::{Routes, Tally, Task};
 use crate::error::{Error, Kind, Result};
-use crate::export::{
-    Asked, ChannelRef, Discovery, Download, DownloadError, ExportRequest, ExportTask, TaskError, TaskFile,
-};
+use crate::export::{Asked, ChannelRef, Download, DownloadError, ExportRequest, ExportTask, TaskError, TaskFile};
 use crate::journal::{Adopted, Record};
 use crate::sort::collector::Collector;
 use crate::window::Window;
@@ -23,7 +22,7 @@ use crate::window::Window;
 pub(crate) const MARGIN: SignedDuration = SignedDuration::from_millis(1);
 
 /// Requests without an answer before nothing more is asked for: each may be an export that is paid for and never found.
-const MAX_UNANSWERED: usize = 3;
+pub(super) const MAX_UNANSWERED: usize = 3;
 
 /// What a run has asked for and read so far, whatever becomes of it.
 #[derive(Debug, Default)]
@@ -74,7 +73,7 @@ enum Job {
 }
 
 /// Why a task brought nothing.
-enum Unfinished {
+pub(super) enum Unfinished {
     /// Stream failed it, or its file is not whole: a part of it may succeed.
     Failed(String),
     /// Stream does not know it any more, it hangs, or its file cannot be had: one that an earlier run had begun is given up, since
@@ -147,7 +146,6 @@ impl<'p> Exports<'p> {
         number: u32,
     ) -> Self {
         let settings = pipeline.settings;
-        let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let span = Window { since: cells[0].since, until: cells[cells.len() - 1].until };
         Self {
             pipeline,
@@ -156,22 +154,26 @@ impl<'p> Exports<'p> {
             asked,
             cells,
             number,
-            collector: Arc::new(Collector::new(pipeline.schemas, settings.sort_bytes, settings.temp_dir.as_deref())),
-            decoders: Semaphore::new(cores),
+            collector: Arc::new(Collector::new(
+                pipeline.schemas,
+                settings.memory.sort_bytes(),
+                settings.temp_dir.as_deref(),
+            )),
+            decoders: Semaphore::new(settings.memory.decoders()),
             requests: Mutex::default(),
             tally: Mutex::default(),
             unanswered: Mutex::default(),
         }
     }
 
-    /// Brings in every channel once: by what earlier runs have asked for, those that are known, and those that discovery finds.
+    /// Brings in every channel once: by what earlier runs have asked for, those that are known, and those that are found.
     pub(super) async fn bring_in(
         self,
         known: BTreeSet<String>,
         adopted: Vec<Adopted>,
-        discovers: bool,
+        mut channels: Option<Channels<'_>>,
     ) -> Result<(Arc<Collector>, Requests, Tally)> {
-        let (Asking { client, .. }, Pipeline { settings, progress, .. }) = (self.asking, self.pipeline);
+        let Pipeline { settings, progress, .. } = self.pipeline;
         let begun: HashSet<&str> = adopted.iter().flat_map(|adopted| &adopted.task.cids).map(String::as_str).collect();
         lock(&self.requests).channels += begun.len() as u64;
         progress.channels(begun.len());
@@ -180,12 +182,24 @@ impl<'p> Exports<'p> {
             .filter(|cid| !begun.contains(cid.as_str()))
             .filter_map(|cid| ChannelRef::from_cid(cid))
             .collect();
-        let discovery = discovers
-            .then(|| Discovery::new(client, settings.selection.clone(), Some(self.span.since), self.span.until));
-        let discovered = stream::try_unfold(discovery, async |discovery| {
-            let Some(mut discovery) = discovery else { return Ok(None) };
-            let page = discovery.next_page().await?;
-            Ok::<_, Error>(page.map(|page| (stream::iter(page.into_iter().map(Ok)), Some(discovery))))
+        if let Some(channels) = &mut channels {
+            channels.leave_out(known.iter().map(String::as_str).chain(begun.iter().copied()));
+        }
+        let discovered = stream::try_unfold(channels, async |channels| {
+            let Some(mut channels) = channels else { return Ok(None) };
+            let Some(Page { channels: page, missing }) = channels.next().await? else {
+                let Effort { looked_up, unlisted } = channels.effort;
+                if looked_up + unlisted > 0 {
+                    tracing::info!(
+                        looked_up,
+                        unlisted,
+                        "channels were looked up by name; those that Stream does not list are asked for"
+                    );
+                }
+                return Ok(None);
+            };
+            lock(&self.requests).missing.extend(missing);
+            Ok::<_, Error>(Some((stream::iter(page.into_iter().map(Ok)), Some(channels))))
         })
         .try_flatten()
         .map_ok(|channel: ChannelRef| {
@@ -327,7 +341,7 @@ impl<'p> Exports<'p> {
         self.read(task, superseded, asked, file).await
     }
 
-    /// Downloads and decodes a finished task: as many at a time as there are cores.
+    /// Downloads and decodes a finished task: as many at a time as there are cores and memory for.
     async fn read(
         &self,
         task: &ExportTask,
@@ -343,6 +357,7 @@ impl<'p> Exports<'p> {
             task_id: task.task_id.clone(),
             exported_at,
             channels: Some(Arc::new(task.cids.iter().cloned().collect())),
+            users: None,
             superseded: Arc::new(superseded.iter().cloned().collect()),
             routes: Arc::new(routes),
             keep_raw: settings.keep_raw,
@@ -351,6 +366,7 @@ impl<'p> Exports<'p> {
         lock(&self.requests).is_as_old_as(exported_at);
         let decoder =
             FileDecoder::new(self.pipeline.schemas, settings.export.version, asked, Arc::clone(&self.collector))
+                .within(settings.memory)
                 .with_temp_dir(settings.temp_dir.as_deref());
         let mut download = Download::new(client, file);
         let (tally, _) = decoder.read(&mut download, *cpu, |chunk| progress.downloaded(chunk.len())).await?;
@@ -374,6 +390,6 @@ fn micros(duration: SignedDuration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 
 use crate::array::{ArraySplitter, BrokenArray, Part};
 use crate::columns::Schemas;
@@ -15,14 +16,18 @@ use crate::decompress::Decompress;
 use crate::error::{Error, Kind, Result};
 use crate::export::{Download, DownloadError, ExportVersion};
 use crate::file_type::{HEAD_BYTES, stranger};
+use crate::memory::{MAX_LINE_BYTES, Memory};
 use crate::ndjson::{Line, LineSplitter};
 use crate::sort::collector::Collector;
 
-/// The longest line: a whole channel may be one.
-const MAX_LINE_BYTES: usize = 64 << 20;
-
 /// Bytes that are decoded at a time: enough that handing them to another thread costs nothing beside.
 const GATHERED_BYTES: usize = 512 << 10;
+
+/// A line that is longer takes more than a decoder's share of the memory.
+const LONG_LINE_BYTES: usize = 4 << 20;
+
+/// Files that hold a long line at a time, in the whole process.
+static LONG_LINES: Semaphore = Semaphore::const_new(1);
 
 /// Why a file could not be decoded to its end.
 #[derive(Debug)]
@@ -109,39 +114,53 @@ struct Head {
     bytes: Vec<u8>,
     /// Nothing that is left out on purpose may be in it.
     is_shown: bool,
-    has_lines: bool,
+    version: ExportVersion,
 }
 
 /// Lines into rows.
 struct Taker<R> {
     decoder: Decoder,
     rows: R,
+    /// The file, for people.
+    name: String,
+    /// There is no memory for longer lines.
+    line_bytes: usize,
 }
 
 impl<R: Rows> FileDecoder<R> {
     /// A decoder of the file of `task`, which is of this version, into rows of these schemas.
     pub(crate) fn new(schemas: &Schemas, version: ExportVersion, task: Task, rows: R) -> Self {
-        let splitter = match version {
-            ExportVersion::V1 => Splitter::Array(ArraySplitter::new(MAX_LINE_BYTES)),
-            ExportVersion::V2 => Splitter::Lines(LineSplitter::new(MAX_LINE_BYTES)),
-        };
         Self {
             head: Head {
                 bytes: Vec::new(),
                 task_id: task.task_id.clone(),
                 path: None,
                 is_shown: schemas.exclusions().is_empty(),
-                has_lines: version == ExportVersion::V2,
+                version,
             },
             decompress: Decompress::default(),
-            splitter,
-            taker: Taker { decoder: Decoder::new(schemas, task), rows },
+            splitter: Splitter::new(version, MAX_LINE_BYTES),
+            taker: Taker {
+                name: format!("the file of export task {}", task.task_id),
+                decoder: Decoder::new(schemas, task),
+                rows,
+                line_bytes: MAX_LINE_BYTES,
+            },
         }
     }
 
     /// The same for a file on disk.
     pub(crate) fn of_file(mut self, path: &str) -> Self {
         self.head.path = Some(path.to_owned());
+        path.clone_into(&mut self.taker.name);
+        self
+    }
+
+    /// Refuses lines that do not fit in this memory.
+    pub(crate) fn within(mut self, memory: Memory) -> Self {
+        let line_bytes = memory.line_bytes();
+        self.splitter = Splitter::new(self.head.version, line_bytes);
+        self.taker.line_bytes = line_bytes;
         self
     }
 
@@ -159,11 +178,17 @@ impl<R: Rows> FileDecoder<R> {
         each: impl Fn(&Bytes),
     ) -> Result<(Tally, R), FileError> {
         let mut decoder = self;
+        let mut room = None;
         let mut chunks = gather(file, &each).await?;
         while !chunks.is_empty() {
             let step = cpu.run(move || decoder.push(chunks));
             let (decoded, gathered) = tokio::join!(step, gather(file, &each));
             (decoder, chunks) = (decoded?, gathered?);
+            if decoder.splitter.held_bytes() < LONG_LINE_BYTES {
+                room = None;
+            } else if room.is_none() {
+                room = LONG_LINES.acquire().await.ok();
+            }
         }
         cpu.run(move || decoder.finish()).await
     }
@@ -189,7 +214,7 @@ impl<R: Rows> FileDecoder<R> {
         })?;
         head.check()?;
         splitter.finish(&mut taker)?;
-        let Taker { decoder, mut rows } = taker;
+        let Taker { decoder, mut rows, .. } = taker;
         let (rest, mut tally) = decoder.finish().map_err(no_room)?;
         if let Some(path) = &head.path {
             tally.first_set_aside.found_in(path);
@@ -202,6 +227,20 @@ impl<R: Rows> FileDecoder<R> {
 }
 
 impl Splitter {
+    fn new(version: ExportVersion, line_bytes: usize) -> Self {
+        match version {
+            ExportVersion::V1 => Self::Array(ArraySplitter::new(line_bytes)),
+            ExportVersion::V2 => Self::Lines(LineSplitter::new(line_bytes)),
+        }
+    }
+
+    fn held_bytes(&self) -> usize {
+        match self {
+            Self::Lines(lines) => lines.held_bytes(),
+            Self::Array(array) => array.held_bytes(),
+        }
+    }
+
     fn push(&mut self, bytes: &[u8], taker: &mut Taker<impl Rows>) -> Result<(), FileError> {
         match self {
             Self::Lines(lines) => lines.push(bytes, |line| taker.line(line)),
@@ -216,6 +255,7 @@ impl Splitter {
             Self::Lines(lines) => lines,
         };
         lines.finish(|line| {
+            taker.check_room(line)?;
             if line.is_too_long() {
                 let Line { number, length, .. } = line;
                 return Err(FileError::Broken(format!("line {number} of its file has no end after {length} bytes")));
@@ -229,13 +269,26 @@ impl Splitter {
 }
 
 impl<R: Rows> Taker<R> {
+    /// Another run with more memory would decode what is too long only for this one.
+    fn check_room(&self, line: Line<'_>) -> Result<(), FileError> {
+        let Line { number, length, .. } = line;
+        if !line.is_too_long() || self.line_bytes == MAX_LINE_BYTES || length > MAX_LINE_BYTES as u64 {
+            return Ok(());
+        }
+        let name = &self.name;
+        let message = format!("line {number} of {name} has {length} bytes, for which --memory-limit is too small");
+        Err(FileError::Other(Error::new(Kind::Usage, message).hint("256MiB is enough for lines of any length")))
+    }
+
     fn line(&mut self, line: Line<'_>) -> Result<(), FileError> {
+        self.check_room(line)?;
         self.rows.see(None, line.bytes);
         self.decoder.line(line).map_err(no_room)?;
         self.hand_over()
     }
 
     fn part(&mut self, part: Part<'_>) -> Result<(), FileError> {
+        self.check_room(part.line)?;
         self.rows.see(part.key, part.line.bytes);
         self.decoder.part(part).map_err(no_room)?;
         self.hand_over()
@@ -276,7 +329,7 @@ impl Head {
 
     /// Refuses a file that is plainly no export: no line of it is worth a look.
     fn check(&self) -> Result<()> {
-        let Some(what) = stranger(&self.bytes, self.has_lines) else { return Ok(()) };
+        let Some(what) = stranger(&self.bytes, self.version == ExportVersion::V2) else { return Ok(()) };
         let shown = self.is_shown.then(|| format!("it begins with: {}", excerpt(&self.bytes)));
         if let Some(path) = &self.path {
             return Err(Error::new(Kind::Data, format!("{path} {what}: it is no export"))

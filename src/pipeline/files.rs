@@ -44,12 +44,13 @@ impl Pipeline<'_> {
         into: Destination,
     ) -> Result<Option<Exported>> {
         let settings = self.settings;
-        let collector = Arc::new(Collector::new(self.schemas, settings.sort_bytes, settings.temp_dir.as_deref()));
+        let collector =
+            Arc::new(Collector::new(self.schemas, settings.memory.sort_bytes(), settings.temp_dir.as_deref()));
         let mut tally = Tally::default();
         let mut requests = Requests::default();
         {
             let mut decoded = stream::iter(files.iter().map(|file| self.decode(file, &into, &collector)))
-                .buffer_unordered(std::thread::available_parallelism().map_or(2, usize::from));
+                .buffer_unordered(settings.memory.decoders());
             while let Some(one) = decoded.try_next().await? {
                 tally.add(one);
             }
@@ -106,12 +107,14 @@ impl Pipeline<'_> {
             task_id: file.content_id.clone(),
             exported_at: file.exported_at,
             channels,
+            users: None,
             superseded: Arc::default(),
             routes: Arc::new(routes),
             keep_raw: settings.keep_raw,
         };
         let decoder = FileDecoder::new(self.schemas, file.version, task, Arc::clone(collector))
             .of_file(&file.name)
+            .within(settings.memory)
             .with_temp_dir(settings.temp_dir.as_deref());
         let mut bytes = file.open().await?;
         let read = decoder.read(&mut bytes, self.cpu, |chunk| progress.downloaded(chunk.len())).await;

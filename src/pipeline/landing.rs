@@ -1,8 +1,9 @@
 //! What is staged becomes a commit, and the summary says what came of it.
 
-use super::{Exported, Pipeline};
+use super::{Exported, Pipeline, StagedUsers};
+use crate::decode::Tally;
 use crate::error::Result;
-use crate::lake::{DataFile, Outcome, Revisit, State};
+use crate::lake::{Commit, DataFile, Outcome, Revisit, State};
 use crate::summary::{CellStatus, CellSummary, Summary};
 use crate::window::Window;
 
@@ -18,17 +19,7 @@ impl Pipeline<'_> {
             .flat_map(|window| state.files_of(*window))
             .map(|live| folder(&live.file))
             .collect();
-        let outcome = match self.lake.commit(state, proposal).await {
-            Ok(outcome) => outcome,
-            Err(error) => {
-                // An answer may have been lost: a staged file is only garbage if the commit is certain not to stand.
-                let failed = self.lake.state().await.is_ok_and(|state| state.entry_of(proposal.commit_id).is_none());
-                if failed {
-                    self.discard(&proposal.add).await;
-                }
-                return Err(error);
-            }
-        };
+        let outcome = self.commit(state, proposal, &proposal.add).await?;
         let is_committed = matches!(outcome, Outcome::Committed { .. });
         let superseded = match outcome {
             Outcome::Committed { entry, superseded, settled } => {
@@ -46,19 +37,48 @@ impl Pipeline<'_> {
         if is_committed {
             self.discard(lost).await;
             summary.partitions_changed.extend(removed);
-            for file in added {
-                summary.partitions_changed.insert(folder(file));
-                let dataset = summary.datasets.entry(file.dataset.clone()).or_default();
-                dataset.rows += file.rows;
-                dataset.files += 1;
-                dataset.bytes += file.bytes;
-            }
+            added.into_iter().for_each(|file| add(file, summary));
         } else {
             self.discard(&proposal.add).await;
         }
         count(exported, &superseded, summary);
         Ok(())
     }
+
+    /// Commits what users have been exported. Staged files that nobody will read go away.
+    pub async fn land_users(&self, state: &mut State, staged: &StagedUsers, summary: &mut Summary) -> Result<Outcome> {
+        let StagedUsers { proposal, tally, .. } = staged;
+        let outcome = self.commit(state, proposal, &proposal.add).await?;
+        if let Outcome::Committed { entry, settled, .. } = outcome {
+            tracing::info!(entry, settled, users = proposal.export.asked, "committed");
+            proposal.add.iter().for_each(|file| add(file, summary));
+            count_lines(tally, summary);
+        } else {
+            self.discard(&proposal.add).await;
+        }
+        Ok(outcome)
+    }
+
+    /// Commits. If that fails for certain, the staged files go away.
+    async fn commit(&self, state: &mut State, proposal: &impl Commit, add: &[DataFile]) -> Result<Outcome> {
+        let error = match self.lake.commit(state, proposal).await {
+            Ok(outcome) => return Ok(outcome),
+            Err(error) => error,
+        };
+        // An answer may have been lost: a staged file is only garbage if the commit is certain not to stand.
+        if self.lake.state().await.is_ok_and(|state| state.entry_of(proposal.commit_id()).is_none()) {
+            self.discard(add).await;
+        }
+        Err(error)
+    }
+}
+
+fn add(file: &DataFile, summary: &mut Summary) {
+    summary.partitions_changed.insert(folder(file));
+    let dataset = summary.datasets.entry(file.dataset.clone()).or_default();
+    dataset.rows += file.rows;
+    dataset.files += 1;
+    dataset.bytes += file.bytes;
 }
 
 fn count(exported: &Exported, superseded: &[Window], summary: &mut Summary) {
@@ -80,15 +100,19 @@ fn count(exported: &Exported, superseded: &[Window], summary: &mut Summary) {
             }
         }
     }
-    let (tally, requests) = (&exported.tally, &exported.requests);
+    let requests = &exported.requests;
+    count_lines(&exported.tally, summary);
+    summary.missing_channels.extend(requests.missing.iter().cloned());
+    summary.failed_channels.extend(requests.failed.keys().cloned());
+}
+
+fn count_lines(tally: &Tally, summary: &mut Summary) {
     summary.rejected += tally.rejected;
     summary.unclassified.extend(&tally.unclassified);
     summary.out_of_window += tally.out_of_window;
     summary.rescued += tally.rescued;
     summary.duplicate_keys += tally.duplicate_keys;
     summary.reactions_truncated += tally.cut_reactions.len() as u64;
-    summary.missing_channels.extend(requests.missing.iter().cloned());
-    summary.failed_channels.extend(requests.failed.keys().cloned());
 }
 
 fn folder(file: &DataFile) -> String {

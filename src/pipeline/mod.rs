@@ -3,16 +3,20 @@
 //! ```text
 //! discover channels -> ask for exports -> follow tasks -> download -> decode -> sort -> write -> propose a commit
 //! ```
-//! Files on disk take the same way from `decode` on ([`files`]).
-//! Exports run side by side; as many downloads at a time as there are cores are decoded, each while its next bytes arrive.
+//! Files on disk take the same way from `decode` on ([`files`]), exports of users from asking on, without cells (`users.rs`).
+//! Exports run side by side; as many downloads at a time as there are cores and memory for are decoded, each while its next bytes arrive.
 //! Nothing is visible to anybody until the proposal is committed.
 
+pub mod channels;
 mod covers;
 mod exports;
 pub(crate) mod file_decoder;
 pub mod files;
+mod halves;
 mod landing;
 mod refusal;
+mod remembered;
+mod users;
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -20,9 +24,11 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use self::channels::Channels;
 use self::exports::Exports;
 pub(crate) use self::exports::MARGIN;
 pub use self::exports::{Counts, Requests};
+pub use self::users::{AskingUsers, StagedUsers};
 use crate::columns::Schemas;
 use crate::cpu::Cpu;
 use crate::decode::{NumberedCells, Tally, hidden_schema, numbered};
@@ -138,7 +144,11 @@ impl Pipeline<'_> {
         let asked = record.asked;
         let number = asking.journal.write(&Record::Span(record)).await?;
         let exports = Exports::new(self, asking, span.cells.clone(), asked, number);
-        let (collector, requests, tally) = exports.bring_in(known, adopted, span.only.is_none()).await?;
+        let channels = match &span.only {
+            Some(_) => None,
+            None => Some(Channels::of(asking.client, self.lake, state, self.settings, span, self.cpu).await?),
+        };
+        let (collector, requests, tally) = exports.bring_in(known, adopted, channels).await?;
         let decoded = Decoded { collector, requests, tally, cells: numbered(&span.cells), begun_at };
         let mut exported = self.stage(state, span, before, decoded).await?;
         exported.proposal.origin = origin;
@@ -199,7 +209,10 @@ impl Pipeline<'_> {
         let mut cids = held.clone();
         for covered in state.covers_in(window) {
             let lists = self.lake.lists(&covered.cover.record).await?;
-            cids.extend(lists.missing_channels);
+            // Of a list that is looked up, those that are still missing are known without asking for each of them.
+            if !self.settings.selection.is_looked_up() {
+                cids.extend(lists.missing_channels);
+            }
             cids.extend(lists.failed_channels.into_iter().map(|exception| exception.cid));
         }
         Ok(cids)
@@ -219,9 +232,11 @@ impl Pipeline<'_> {
             lake: self.lake.clone(),
             run_id: self.run_id,
             schemas: self.schemas.clone(),
+            prefix: "",
             cells: cells.clone(),
             vanishing: Arc::new(vanishing),
             options: self.settings.file.clone(),
+            parts: self.settings.memory.parts(),
             cpu: self.cpu,
             key: |run_id, file| Key::Staged { run_id, file },
         };

@@ -134,9 +134,11 @@ impl Pipeline<'_> {
             lake: self.lake.clone(),
             run_id: self.run_id,
             schemas: self.schemas.clone(),
+            prefix: "",
             cells: NumberedCells::new(),
             vanishing: Arc::new(Vanishing::default()),
             options: self.settings.file.clone(),
+            parts: self.settings.memory.parts(),
             cpu: self.cpu,
             key: |run_id, file| Key::Rejected { run_id, file },
         };
@@ -145,18 +147,18 @@ impl Pipeline<'_> {
     }
 }
 
-fn is_reject(reason: &str) -> bool {
+pub(super) fn is_reject(reason: &str) -> bool {
     !matches!(reason, "unclassified" | "out_of_window")
 }
 
 /// `11 not_json, 2 too_deep`.
-fn reasons(tally: &Tally) -> String {
+pub(super) fn reasons(tally: &Tally) -> String {
     let reasons: Vec<_> = tally.reasons.iter().map(|(reason, lines)| format!("{lines} {reason}")).collect();
     reasons.join(", ")
 }
 
 /// The first lines, and how many more there are.
-fn shown(lines: &FirstSetAside, total: u64, is_wanted: impl Fn(&str) -> bool) -> Vec<String> {
+pub(super) fn shown(lines: &FirstSetAside, total: u64, is_wanted: impl Fn(&str) -> bool) -> Vec<String> {
     let first = lines.of(is_wanted);
     let more = total.saturating_sub(first.len() as u64);
     let more = (more > 0).then(|| format!("and {more} more"));

@@ -100,10 +100,12 @@ impl Reader {
                 seen.spans.insert((by.to_owned(), seq), span);
             }
             Record::Task { span, task } => {
-                let span = seen.spans[&(by.to_owned(), span)].clone();
-                seen.tasks.push(Written { by: by.to_owned(), at, span, task });
+                // Exports of users belong to no span.
+                if let Some(span) = seen.spans.get(&(by.to_owned(), span)).cloned() {
+                    seen.tasks.push(Written { by: by.to_owned(), at, span, task });
+                }
             }
-            Record::Intent { .. } => {}
+            Record::Intent { .. } | Record::Users(_) => {}
         }
     }
 
@@ -208,6 +210,14 @@ impl Reader {
         if let Some(rows) = self.seen.lock().unwrap().files.get(&file.id) {
             return Ok(Arc::clone(rows));
         }
+        let rows = Arc::new(self.fetch(file).await?);
+        let mut seen = self.seen.lock().unwrap();
+        seen.committed.extend(rows.iter().map(|row| row.id.clone()));
+        seen.files.insert(file.id.clone(), Arc::clone(&rows));
+        Ok(rows)
+    }
+
+    async fn fetch(&self, file: &DataFile) -> Result<Vec<Row>, String> {
         let bytes = async {
             match self.objects.get(&file.key().path()).await {
                 Ok(found) => found.bytes().await,
@@ -218,11 +228,25 @@ impl Reader {
         if rows.len() as u64 != file.rows {
             return Err(format!("`{}` has {} rows, the log says {}", file.key(), rows.len(), file.rows));
         }
-        let rows = Arc::new(rows);
-        let mut seen = self.seen.lock().unwrap();
-        seen.committed.extend(rows.iter().map(|row| row.id.clone()));
-        seen.files.insert(file.id.clone(), Arc::clone(&rows));
         Ok(rows)
+    }
+
+    /// At the end: the last export of users holds what these have in the app.
+    pub(super) async fn check_users(&self, user_ids: &BTreeSet<String>, truth: &Truth) -> Result<(), String> {
+        let state = self.state();
+        let last = state.user_exports().next_back().ok_or("users were exported, and the log does not say so")?;
+        let mut found = Vec::new();
+        for live in state.files().filter(|live| live.entry == last.entry) {
+            if live.file.dataset == "user_exports/messages" {
+                found.extend(self.fetch(&live.file).await?);
+            }
+        }
+        found.sort();
+        let is_theirs =
+            |message: &&simulator::TrueMessage| message.user_id.as_ref().is_some_and(|id| user_ids.contains(id));
+        let mut theirs: Vec<Row> = truth.messages.iter().filter(is_theirs).map(expected).collect();
+        theirs.sort();
+        if theirs == found { Ok(()) } else { Err(format!("users have {theirs:?}, the lake {found:?}")) }
     }
 
     /// At the end: the lake is the app, and what the app has lost is marked. `filled`: channels may have failed and been filled in.

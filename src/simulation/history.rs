@@ -29,6 +29,7 @@ use crate::schema;
 use crate::settings::Settings;
 use crate::summary::Status;
 use crate::sync::{Job, Run};
+use crate::users::UsersRun;
 use crate::window::{Grid, Window, parse_time};
 use crate::write::parquet_file::FileOptions;
 
@@ -110,6 +111,13 @@ struct Stage {
     steps_hours: i64,
 }
 
+/// What a run is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Work {
+    Channels(Job),
+    Users(BTreeSet<String>),
+}
+
 /// How a run is treated.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Treatment {
@@ -160,8 +168,13 @@ impl Stage {
     async fn process(&self, number: u64) -> Result<(), String> {
         for turn in 0..2 + self.random.below(4) {
             sleep(Duration::from_secs(600 + self.random.below(14 * 3600))).await;
-            let (job, settings) = self.some_job();
-            self.run(format!("run{number}.{turn}"), job, settings, Treatment::Rough).await?;
+            let (work, settings) = if self.random.per_mille(150) {
+                (Work::Users(self.some_users()), self.settings())
+            } else {
+                let (job, settings) = self.some_job();
+                (Work::Channels(job), settings)
+            };
+            self.run(format!("run{number}.{turn}"), work, settings, Treatment::Rough).await?;
         }
         Ok(())
     }
@@ -205,6 +218,12 @@ impl Stage {
         Wanted { promote, ..Wanted::default() }
     }
 
+    /// Few choices, so that runs go on with each other.
+    fn some_users(&self) -> BTreeSet<String> {
+        let count = *self.random.pick(&[3, 7]);
+        self.service.world(|world| world.users().keys().take(count).cloned().collect())
+    }
+
     fn some_job(&self) -> (Job, Settings) {
         let days = ["2026-01-05", "2026-01-06", "2026-01-07"];
         let first = usize::try_from(self.random.below(2)).unwrap();
@@ -222,7 +241,7 @@ impl Stage {
     async fn run(
         &self,
         name: String,
-        job: Job,
+        work: Work,
         settings: Settings,
         treatment: Treatment,
     ) -> Result<Option<Status>, String> {
@@ -250,11 +269,20 @@ impl Stage {
             }
             Error::new(Kind::Terminated, "stopped by SIGTERM")
         };
-        let run = Run::new(&client, &lake, &settings, &progress).inline();
+        let run = async {
+            match &work {
+                Work::Channels(job) => {
+                    Run::new(&client, &lake, &settings, &progress).inline().execute(*job, stop).await
+                }
+                Work::Users(ids) => {
+                    UsersRun::new(&client, &lake, &settings, ids.clone(), 3, &progress).inline().execute(stop).await
+                }
+            }
+        };
         let ended = tokio::select! {
             biased;
             () = actor.death() => None,
-            ended = run.execute(job, stop) => Some(ended),
+            ended = run => Some(ended),
         };
         let mut outcome = self.outcome.lock().unwrap();
         outcome.runs += 1;
@@ -276,7 +304,11 @@ impl Stage {
                 Ok(Some(summary.status))
             }
             // There is no lake yet.
-            Some(error) if job == Job::Revisit && error.kind() == Kind::Usage && self.reader.state().next() == 1 => {
+            Some(error)
+                if work == Work::Channels(Job::Revisit)
+                    && error.kind() == Kind::Usage
+                    && self.reader.state().next() == 1 =>
+            {
                 Ok(Some(summary.status))
             }
             Some(error) if rough => {
@@ -332,6 +364,8 @@ impl Stage {
                 Fault::on("QueryChannels", Effect::Reset),
                 Fault::status("ExportChannels", 429),
                 Fault::status("ExportChannels", 503),
+                Fault::status("ExportUsers", 500),
+                Fault::on("ExportUsers", Effect::LoseAnswer),
                 Fault::on("ExportChannels", Effect::Reset),
                 Fault::on("ExportChannels", Effect::LoseAnswer),
                 Fault::on("GetTask", Effect::LoseAnswer),
@@ -343,7 +377,9 @@ impl Stage {
             ];
             if self.tasks_fail {
                 let lines = vec![Insertion { at_line: 0, line: BadLine::TruncatedTail { bytes: 30 } }];
-                faults.push(Fault::on("ExportChannels", Effect::FailTask { description: "internal".into() }));
+                let fails = Effect::FailTask { description: "internal".into() };
+                faults.push(Fault::on("ExportChannels", fails.clone()));
+                faults.push(Fault::on("ExportUsers", fails));
                 faults.push(Fault::on("ExportChannels", Effect::BadLines { lines }));
             }
             let fault = self.random.pick(&faults).clone();
@@ -368,19 +404,25 @@ impl Stage {
         // Exports that were begun for a replacement serve another for a day.
         sleep(Duration::from_secs(30 * 3600)).await;
         let range = Window::new(at("2026-01-05"), at("2026-01-07")).unwrap();
-        for replace in [false, true] {
+        let users = self.some_users();
+        for (name, work) in [
+            ("heal", Work::Channels(Job::Sync)),
+            ("heal again", Work::Channels(Job::Sync)),
+            ("heal users", Work::Users(users.clone())),
+        ] {
             let mut status = None;
             for attempt in 0..6 {
-                let settings = Settings { range: Some(range), replace, ..self.settings() };
-                status = self.run(format!("heal{replace}.{attempt}"), Job::Sync, settings, Treatment::Kind).await?;
+                let settings = Settings { range: Some(range), replace: name == "heal again", ..self.settings() };
+                status = self.run(format!("{name}.{attempt}"), work.clone(), settings, Treatment::Kind).await?;
                 if !matches!(status, Some(Status::Failed | Status::Partial)) {
                     break;
                 }
             }
             if matches!(status, Some(Status::Failed | Status::Partial)) {
-                return Err(format!("it does not heal: {status:?}"));
+                return Err(format!("it does not {name}: {status:?}"));
             }
         }
+        self.reader.check_users(&users, &self.service.truth()).await?;
         self.reader.look("healing").await;
         let hard_deleted = self.hard_deleted.lock().unwrap().clone();
         self.reader.check_end(range, &self.service.truth(), &hard_deleted, self.tasks_fail).await?;

@@ -13,7 +13,7 @@ use crate::sort::hidden::{self, sort_spec};
 use crate::sort::{RowRef, SortError, SortKey, SortSpec, SortedBatches, Sorter};
 
 /// Parts of the budget by dataset, in the order of [`DATASETS`]: most rows are messages.
-const SHARES: [usize; DATASETS.len()] = [40, 16, 4, 8, 16, 4, 4, 8];
+const SHARES: [usize; DATASETS.len()] = [40, 16, 4, 8, 16, 4, 4, 8, 8];
 
 /// One sorter for each dataset, shared by the tasks that fill them.
 pub struct Collector {

@@ -24,7 +24,8 @@ use crate::columns::Schemas;
 use crate::cpu::Cpu;
 use crate::decode::{NO_CELL, NumberedCells};
 use crate::error::{Error, Kind, Result};
-use crate::lake::{Changes, DataFile, Key, Lake, StagedWriter};
+use crate::lake::layout::QUARANTINE;
+use crate::lake::{Changes, DataFile, Key, Lake, Parts, StagedWriter};
 use crate::schema::{self, Filter, Schema};
 use crate::sort::SortedBatches;
 use crate::window::Window;
@@ -41,12 +42,16 @@ pub struct Writer {
     pub run_id: Uuid,
     /// The schemas of the lake.
     pub schemas: Schemas,
+    /// What stands before the name of a dataset, but for rejects: nothing, or [`schema::USER_EXPORTS`].
+    pub prefix: &'static str,
     /// The cells of the span.
     pub cells: NumberedCells,
     /// What happens to rows of old files that no new row replaces.
     pub vanishing: Arc<Vanishing>,
     /// Compression, sizes.
     pub options: FileOptions,
+    /// How files are uploaded.
+    pub parts: Parts,
     /// Where rows are encoded.
     pub cpu: Cpu,
     /// Where a file of a run is put: staged, unless it is not for a commit.
@@ -115,7 +120,7 @@ impl Writer {
                         open = Some(file);
                     }
                     (Output::End(summary), Some(file)) => {
-                        written.files.push(self.close(schema::DATASETS[dataset], file, &summary).await?);
+                        written.files.push(self.close(dataset, file, &summary).await?);
                     }
                     _ => return Err(Error::new(Kind::Internal, "a file was not encoded in its order")),
                 }
@@ -129,11 +134,11 @@ impl Writer {
     fn open(&self, cell: u32, partition: String) -> Result<Open> {
         // Version 7: names sort by time, which is a kindness to whoever lists the bucket.
         let id = Uuid::now_v7().simple().to_string();
-        let upload = self.lake.upload(&(self.key)(self.run_id, id.clone()))?;
+        let upload = self.lake.upload(&(self.key)(self.run_id, id.clone()), self.parts)?;
         Ok(Open { cell, partition, id, upload })
     }
 
-    async fn close(&self, dataset: &str, open: Open, summary: &FileSummary) -> Result<(u32, DataFile)> {
+    async fn close(&self, dataset: usize, open: Open, summary: &FileSummary) -> Result<(u32, DataFile)> {
         let Open { cell, partition, id, upload } = open;
         let object = upload.finish().await?;
         if object.bytes != summary.bytes {
@@ -141,7 +146,10 @@ impl Writer {
         }
         let time = |us: Option<i64>| us.and_then(|us| Timestamp::from_microsecond(us).ok());
         let file = DataFile {
-            dataset: dataset.to_owned(),
+            dataset: match schema::DATASETS[dataset] {
+                QUARANTINE => QUARANTINE.to_owned(),
+                name => format!("{}{name}", self.prefix),
+            },
             partition,
             cell: self.cells.get(&cell).copied().filter(|_| cell != NO_CELL),
             id,

@@ -219,6 +219,7 @@ mod tests {
             task_id: "t".to_owned(),
             exported_at,
             channels: None,
+            users: None,
             superseded: Arc::default(),
             routes: Arc::new(Routes::new(&[cell], 0, exported_at, false)),
             keep_raw: false,

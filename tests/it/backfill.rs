@@ -7,6 +7,7 @@ use simulator::switches::Switches;
 use simulator::{Channel, Message, Size, User, World};
 
 use crate::bench::{Bench, Place, Ran, Random, at, hours, seed};
+use crate::memory::assert_fits;
 
 const DAYS: u64 = 3 * 365 + 1;
 
@@ -35,7 +36,7 @@ fn scattered(days: u64, channels: u64, messages_per_channel: u64) -> World {
     world
 }
 
-fn unlimited() -> Switches {
+pub fn unlimited() -> Switches {
     let limits = [("ExportChannels".to_owned(), 100_000), ("GetTask".to_owned(), 100_000)].into();
     Switches { limits, ..Switches::default() }
 }
@@ -58,7 +59,8 @@ fn assert_no_channel_is_asked_for_more_often_than(spans: usize, bench: &Bench) {
 #[test]
 fn three_years_of_five_thousand_channels_are_one_request_for_each_25_of_them() {
     let bench = Bench::with(scattered(DAYS, 5_000, 3), unlimited(), Place::Folder).unwrap();
-    let summary = backfill(&bench, "2026-01-01", &["--span", "1096d"]).assert_status(0, "committed");
+    let span = ["backfill", "--json", "--since", "2023-01-01", "--until", "2026-01-01", "--span", "1096d"];
+    let summary = assert_fits(&bench, &span, 96).assert_status(0, "committed");
     assert_eq!(summary["export_tasks"]["requested"], 200);
     assert_eq!(bench.exports(), 200, "5000 channels by 25, once");
     assert_eq!(summary["cells"].as_array().unwrap().len() as u64, DAYS);

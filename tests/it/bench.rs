@@ -9,6 +9,7 @@ use std::sync::Mutex;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use simulator::switches::{Envelope, ReactionForm, Switches};
 use simulator::{Clock, Config, Simulator, Size, TrueReaction, Truth, World};
@@ -143,18 +144,20 @@ impl Bench {
 
     /// Everything in the lake, as PyArrow (and DuckDB, in a folder) read it.
     pub fn read(&self) -> Contents {
-        let mut reader = self.reader.lock().expect("no reader has panicked");
-        reader.get_or_insert_with(|| Reader::start(self.python(&["--serve"]))).read(&self.lake)
+        self.ask_reader(&self.lake)
     }
 
     /// The rows of one dataset.
     pub fn rows(&self, dataset: &str) -> Vec<Value> {
-        let output = self.python(&[&self.lake, "--dataset", dataset]).output().expect("python");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        match serde_json::from_slice::<Value>(&output.stdout).expect("JSON")["rows"].take() {
+        match self.ask_reader::<Value>(&format!("{}\t{dataset}", self.lake))["rows"].take() {
             Value::Array(rows) => rows,
             other => panic!("no rows: {other}"),
         }
+    }
+
+    fn ask_reader<T: DeserializeOwned>(&self, what: &str) -> T {
+        let mut reader = self.reader.lock().expect("no reader has panicked");
+        reader.get_or_insert_with(|| Reader::start(self.python(&["--serve"]))).read(what)
     }
 
     fn python(&self, arguments: &[&str]) -> Command {
@@ -235,11 +238,11 @@ impl Reader {
         Self { process, lakes, contents }
     }
 
-    fn read(&mut self, lake: &str) -> Contents {
-        writeln!(self.lakes, "{lake}").expect("a reader that waits");
+    fn read<T: DeserializeOwned>(&mut self, what: &str) -> T {
+        writeln!(self.lakes, "{what}").expect("a reader that waits");
         let mut line = String::new();
         self.contents.read_line(&mut line).expect("a line");
-        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{lake} cannot be read: {error} in `{line}`"))
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{what} cannot be read: {error} in `{line}`"))
     }
 }
 

@@ -17,7 +17,7 @@ pub fn configure(bench: &mut Bench, text: &str) {
 }
 
 /// Three days in which every message has an order.
-fn orders() -> World {
+pub fn orders() -> World {
     let mut world =
         World::seeded(seed(), &Size { channels: 6, days: 3, messages_per_channel_day: 5, ..Size::default() });
     let ids: Vec<String> =
@@ -32,6 +32,32 @@ fn orders() -> World {
 
 fn custom(row: &Value) -> Value {
     serde_json::from_str(row["custom"].as_str().unwrap()).unwrap()
+}
+
+#[test]
+fn a_schema_is_shown_as_a_run_would_write_it() {
+    let bench = Bench::with(orders(), Switches::default(), Place::Folder).unwrap();
+    let path = bench.folder.path().join("wanted.toml");
+    fs::write(&path, "[promote.messages]\norder_id = \"int64\"\n[exclude]\nmessages = [\"html\"]\n").unwrap();
+    let wanted = ["--config", "wanted.toml"];
+    let shown = |more: &[&str]| {
+        let ran = bench.run(&[&["schema", "messages"], more].concat());
+        assert_eq!(ran.code, 0, "{ran:#?}");
+        ["order_id", "html"]
+            .map(|name| ran.stdout.lines().any(|line| line.trim_start().starts_with(&format!("{name} "))))
+    };
+    assert_eq!((shown(&[]), shown(&wanted)), ([false, true], [true, false]));
+    // In a lake that promotes it as something else, it gets the name that a run would give it.
+    let mut other = bench;
+    configure(&mut other, "[promote.messages]\norder_id = \"string\"");
+    other.sync("2026-01-05", "2026-01-06", &[]).assert_status(0, "committed");
+    let ran = other.run(&["schema", "messages", "--config", "wanted.toml"]);
+    assert!(ran.stdout.contains("order_id__int64"), "{ran:#?}");
+    let ran = other.run(&["schema", "messages"]);
+    assert!(!ran.stdout.contains("order_id__int64") && ran.stdout.contains("order_id"), "{ran:#?}");
+    other.sync("2026-01-06", "2026-01-07", &wanted).assert_status(0, "committed");
+    let rows = other.rows("messages");
+    assert!(rows.iter().any(|row| row["order_id__int64"].is_i64()));
 }
 
 #[test]

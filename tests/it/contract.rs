@@ -19,7 +19,7 @@ fn help() {
     assert_snapshot!("help_sync", printed(&["sync", "--help"]));
     assert_snapshot!("help_revisit", printed(&["revisit", "--help"]));
     assert_snapshot!("help_backfill", printed(&["backfill", "--help"]));
-    for command in ["convert", "check", "status", "files", "verify", "gc"] {
+    for command in ["users", "convert", "check", "status", "files", "verify", "gc"] {
         assert_snapshot!(format!("help_{command}"), printed(&[command, "--help"]));
     }
     assert_snapshot!("help_schema", printed(&["schema", "--help"]));
@@ -49,6 +49,22 @@ fn summary_keys() {
         keys(&summary["revisited"]["messages"]),
     ];
     assert_snapshot!("summary_keys", lines.join("\n"));
+}
+
+/// The names of what a run over users says and puts into the log.
+#[test]
+fn user_exports() {
+    let bench = Bench::new(&simulator::Size { channels: 4, ..two_days() });
+    bench.simulator.change_switches(|switches| switches.calls_and_devices = true);
+    let users: Vec<String> = bench.simulator.world(|world| world.users().keys().take(3).cloned().collect());
+    let mut arguments = vec!["users", "--json", "--rate-share", "1", "--user-id", "nobody"];
+    arguments.extend(users.iter().map(String::as_str));
+    let summary = bench.run(&arguments).assert_status(0, "committed");
+    let path = std::path::Path::new(&bench.lake).join("_chatlake/log/00000000000000000001.json");
+    let entry: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let shapes =
+        serde_json::json!({ "summary": shape(&summary["user_exports"]), "entry": shape(&entry["actions"][0]) });
+    assert_snapshot!("user_exports", serde_json::to_string_pretty(&shapes).unwrap());
 }
 
 /// The names of what the commands that look after a lake say.

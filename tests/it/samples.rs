@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use chatlake::export::{ExportOptions, ExportTask};
-use chatlake::journal::{Record, SpanRecord};
+use chatlake::journal::{Record, SpanRecord, UsersRecord};
 use chatlake::lake::store::Env;
 use chatlake::lake::{Exception, Key, Lake, Lists, snapshot};
 use chatlake::progress::Progress;
@@ -81,13 +81,14 @@ pub async fn objects() -> Vec<(Key, Vec<u8>)> {
         missing_channels: (0..200).map(|number| format!("messaging:{number}")).collect(),
         failed_channels: vec![exception],
         task_ids: vec!["t".to_owned()],
+        ..Lists::default()
     };
     let bytes = serde_json::to_vec(&lists).expect("JSON");
     objects.push((Key::Lists(format!("{:032x}", xxhash_rust::xxh3::xxh3_128(&bytes))), bytes));
     objects
 }
 
-fn journal() -> [Record; 3] {
+fn journal() -> [Record; 4] {
     let at = |text: &str| parse_time(text).expect("a time");
     let day = Window::day_of(at("2026-01-05"));
     let cids = vec!["messaging:a".to_owned(), "messaging:b".to_owned()];
@@ -99,5 +100,6 @@ fn journal() -> [Record; 3] {
         options: ExportOptions::default(),
     };
     let task = ExportTask { task_id: "t1".to_owned(), requested_at: day.until, cids: cids.clone() };
-    [Record::Span(span), Record::Intent { span: 0, cids }, Record::Task { span: 0, task }]
+    let users = UsersRecord { begun_at: day.until, user_ids: ["amara".to_owned()].into() };
+    [Record::Span(span), Record::Intent { span: 0, cids }, Record::Task { span: 0, task }, Record::Users(users)]
 }

@@ -30,7 +30,8 @@ import pyarrow.parquet as pq
 
 
 def folder_of(lake: str, dataset: str) -> str:
-    return f"{lake}/{'_quarantine' if dataset == 'quarantine' else dataset}"
+    folders = {"quarantine": "_quarantine", "other": "user_exports/other"}
+    return f"{lake}/{folders.get(dataset, dataset)}"
 
 
 def files_of(folder: str) -> list[str]:

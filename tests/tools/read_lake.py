@@ -10,7 +10,8 @@ folder DuckDB reads the same glob as an analyst would. The two must agree.
 Without --dataset: messages, reactions, counts per dataset, files per dataset and partition.
 With --dataset: its rows, all columns or the given ones, and the schema that the files carry. Any folder will do, such as
 _quarantine or _chatlake/rejected/<run>.
-With --serve: a lake on each line of stdin, its contents as one line of JSON, for tests that read many lakes.
+With --serve: a lake on each line of stdin, and a dataset behind a tab if only its rows are wanted; what is in it as one line of
+JSON, for tests that read many lakes.
 """
 
 import argparse
@@ -132,10 +133,16 @@ def summary(fs: pafs.FileSystem, root: str) -> dict:
     return result
 
 
+def rows_of(fs: pafs.FileSystem, root: str, dataset: str, columns: list[str] | None) -> dict:
+    table, files = read_dataset(fs, root, dataset, columns)
+    schema = {} if table is None else {field.name: str(field.type) for field in table.schema}
+    return {"dataset": dataset, "files": files, "schema": schema, "rows": rows(table)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Print what is in a lake as JSON.")
     parser.add_argument("lake", nargs="?", help="a folder, or s3://bucket/prefix")
-    parser.add_argument("--serve", action="store_true", help="read the lakes that stdin names, one a line")
+    parser.add_argument("--serve", action="store_true", help="read what stdin names, one lake or dataset a line")
     parser.add_argument("--dataset", help="print the rows of this one, or of another folder")
     parser.add_argument("--columns", type=lambda text: text.split(","), help="only these columns, separated by commas")
     options = parser.parse_args()
@@ -145,17 +152,17 @@ def main() -> None:
         parser.error("name a lake, or --serve")
     if options.serve:
         for line in sys.stdin:
-            fs, root = open_lake(line.rstrip("\n"))
-            print(json.dumps(summary(fs, root), ensure_ascii=False), flush=True)
+            lake, _, dataset = line.rstrip("\n").partition("\t")
+            fs, root = open_lake(lake)
+            result = rows_of(fs, root, dataset, options.columns) if dataset else summary(fs, root)
+            print(json.dumps(result, ensure_ascii=False), flush=True)
         return
 
     fs, root = open_lake(options.lake)
     if options.dataset is None:
         result = summary(fs, root)
     else:
-        table, files = read_dataset(fs, root, options.dataset, options.columns)
-        schema = {} if table is None else {field.name: str(field.type) for field in table.schema}
-        result = {"dataset": options.dataset, "files": files, "schema": schema, "rows": rows(table)}
+        result = rows_of(fs, root, options.dataset, options.columns)
     json.dump(result, sys.stdout, ensure_ascii=False)
     print()
 

@@ -40,6 +40,7 @@ fn decode(lines: &[&str]) -> Rows {
             task_id: "t".to_owned(),
             exported_at,
             channels: None,
+            users: None,
             superseded: Arc::default(),
             routes: Arc::new(Routes::new(&Grid::default().cells(day), 1_000, exported_at, false)),
             keep_raw: false,

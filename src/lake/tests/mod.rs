@@ -9,6 +9,7 @@ mod place;
 mod protocol;
 mod race;
 mod servers;
+mod user_exports;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -72,6 +73,11 @@ contract!([memory disk radosgw moto] {
         a_cell_whose_old_files_are_lost_as_well_is_uncovered
         a_void_that_fails_is_made_good_too
         files_that_go_after_their_entry_was_settled_undo_nothing
+    }
+    user_exports {
+        of_runs_that_go_on_with_each_other_one_is_committed
+        an_export_of_users_whose_files_are_lost_is_undone
+        long_lists_of_users_lie_aside
     }
     journal {
         what_a_run_began_is_found_by_others_until_it_ends

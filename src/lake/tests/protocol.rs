@@ -149,6 +149,7 @@ pub(super) async fn long_lists_lie_aside_once(place: &Place) {
         missing_channels: (0..5000).map(|number| format!("messaging:{number}")).collect(),
         failed_channels: vec![Exception { cid: "messaging:x".into(), reason: "task failed".into() }],
         task_ids: vec!["t".into()],
+        ..super::super::Lists::default()
     };
     proposal.covers[0].record.lists = lists.clone();
     proposal.covers[1].record.lists = lists.clone();
