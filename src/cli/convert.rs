@@ -62,7 +62,7 @@ pub struct Convert {
     #[arg(long, env = "CHATLAKE_KEEP_RAW", help_heading = "Files")]
     pub keep_raw: bool,
 
-    /// Memory for sorting, writing and uploading
+    /// Memory of the process
     #[arg(long, value_name = "BYTES", env = "CHATLAKE_MEMORY_LIMIT", default_value = "256MiB", value_parser = parse_bytes, help_heading = "Limits")]
     pub memory_limit: u64,
     /// Where there is room.

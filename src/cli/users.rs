@@ -69,7 +69,7 @@ pub struct Users {
     /// How long Stream may work on one export
     #[arg(long, value_name = "DURATION", env = "CHATLAKE_TASK_DEADLINE", default_value = "24h", value_parser = parse_duration, help_heading = "Limits")]
     pub task_deadline: SignedDuration,
-    /// Memory for sorting, writing and uploading
+    /// Memory of the process
     #[arg(long, value_name = "BYTES", env = "CHATLAKE_MEMORY_LIMIT", default_value = "256MiB", value_parser = parse_bytes, help_heading = "Limits")]
     pub memory_limit: u64,
     /// Where there is room.
