@@ -62,6 +62,7 @@ fn decode(schemas: &Schemas, lines: &str) -> Vec<(usize, RecordBatch)> {
             exported_at,
             channels: None,
             superseded: Arc::default(),
+            users: None,
             routes: Arc::new(Routes::into_days(exported_at, false)),
             keep_raw: false,
         },

@@ -7,8 +7,8 @@ use std::borrow::Cow;
 
 /// Containers inside each other, at most: custom data is 5 KB at most, so this is far beyond any real one.
 pub const MAX_DEPTH: usize = 256;
-/// Values of one text, at most: 16 MiB of places. A message of a hundred reactions has some two thousand.
-pub const MAX_VALUES: usize = 1 << 20;
+/// Values of one text, at most: 8 MiB of places. A message of a hundred reactions has some two thousand.
+pub const MAX_VALUES: usize = 1 << 19;
 
 /// Why a text is no JSON that can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
