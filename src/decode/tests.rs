@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use arrow::array::{Array, ArrayData, ArrayRef, AsArray, StructArray, make_array};
 use arrow::datatypes::{DataType, FieldRef, Int64Type, TimestampMicrosecondType, UInt32Type};
 use arrow::util::display::array_value_to_string;
@@ -9,7 +11,7 @@ use crate::window::{Grid, Window, parse_time};
 
 const DAY: &str = "2026-01-01";
 
-fn task(channels: &[&str]) -> Task {
+pub(super) fn task(channels: &[&str]) -> Task {
     let window = Window::new(parse_time(DAY).unwrap(), parse_time("2026-01-03").unwrap()).unwrap();
     let cells = Grid::new(SignedDuration::from_hours(24)).unwrap().cells(window);
     let exported_at = parse_time("2026-02-01T10:00:00Z").unwrap();
@@ -48,21 +50,7 @@ pub(super) fn decode_task(schemas: &Schemas, task: Task, lines: &[&str]) -> Deco
     gathered(decoder)
 }
 
-/// The same for an array of channels, split as exports of version 1 are.
-pub(super) fn decode_array(text: &str) -> Decoded {
-    let mut decoder =
-        Decoder::new(&Schemas::default(), Task { keep_raw: true, ..task(&["messaging:a", "messaging:b"]) });
-    let mut splitter = crate::array::ArraySplitter::new(1 << 20);
-    let each = |part: crate::array::Part<'_>| {
-        decoder.part(part).unwrap();
-        Ok::<_, crate::array::BrokenArray>(())
-    };
-    splitter.push(text.as_bytes(), each).unwrap();
-    splitter.finish().unwrap();
-    gathered(decoder)
-}
-
-fn gathered(decoder: Decoder) -> Decoded {
+pub(super) fn gathered(decoder: Decoder) -> Decoded {
     let (ready, tally) = decoder.finish().unwrap();
     let mut batches: BTreeMap<&'static str, Vec<RecordBatch>> = BTreeMap::new();
     for (dataset, batch) in ready {
@@ -127,7 +115,7 @@ impl Decoded {
     }
 }
 
-fn message(more: &str) -> String {
+pub(super) fn message(more: &str) -> String {
     format!(
         r#"{{"type":"message","data":{{"id":"m1","cid":"messaging:a","text":"hi","user":{{"id":"ada","role":"user","name":"Ada"}},"created_at":"2026-01-01T12:00:00.5Z","updated_at":"2026-01-01T13:00:00Z"{more}}}}}"#
     )
@@ -559,66 +547,4 @@ fn reactions_find_their_messages_wherever_they_stand_in_the_file() {
     sorted.sort();
     assert_eq!(sorted, (0..9).map(|n| format!("m{n}")).collect::<Vec<_>>());
     assert_eq!(tally.reasons, BTreeMap::from([("unknown_message", 1)]));
-}
-
-#[test]
-fn lists_of_an_array_may_come_before_their_channel() {
-    let of = |cid: &str, number: u8| {
-        let id = cid.trim_start_matches("messaging:");
-        let channel = format!(r#""channel":{{"cid":"{cid}","id":"{id}","type":"messaging"}}"#);
-        let members = format!(r#""members":[{{"user_id":"ada-{id}"}},{{"user_id":"bob","user":{{"id":"bob"}}}}]"#);
-        let messages =
-            format!(r#""messages":[{{"id":"m{number}","text":"a\nb","created_at":"2026-01-01T10:00:00Z"}}]"#);
-        (channel, members, messages)
-    };
-    let array = |order: &dyn Fn((String, String, String)) -> [String; 3]| {
-        let elements =
-            [of("messaging:a", 1), of("messaging:b", 2)].map(|parts| format!("{{{}}}", order(parts).join(",\n")));
-        decode_array(&format!("[{}]", elements.join(",")))
-    };
-    let first = array(&|(channel, members, messages)| [channel, messages, members]);
-    for orders in [
-        array(&|(channel, members, messages)| [members, messages, channel]),
-        array(&|(channel, members, messages)| [messages, channel, members]),
-    ] {
-        assert_eq!(orders.tally.rejected, 0);
-        assert_eq!(orders.tally.lines, first.tally.lines);
-        assert_eq!(orders.tally.channels_returned, first.tally.channels_returned);
-        for (dataset, column) in [("messages", "cid"), ("members", "cid"), ("members", "user_id"), ("messages", "id")] {
-            assert_eq!(orders.column(dataset, column), first.column(dataset, column), "{dataset}.{column}");
-        }
-    }
-    // An element without a channel has nothing to wait for.
-    let (_, members, messages) = of("messaging:a", 1);
-    let (channel, others, _) = of("messaging:b", 2);
-    let none = decode_array(&format!("[{{{members},{messages}}},{{{others},{channel}}}]"));
-    assert_eq!(none.tally.rejected, 3);
-    assert_eq!(none.column("members", "cid"), ["messaging:b", "messaging:b"]);
-}
-
-#[test]
-fn a_line_of_too_many_values_is_taken_apart_if_it_holds_a_channel() {
-    let numbers = |count: usize| vec!["0"; count].join(",");
-    let third = crate::json::MAX_VALUES / 3;
-    let messages: Vec<String> = (0..4)
-        .map(|n| {
-            let custom = numbers(third);
-            format!(r#"{{"id":"m{n}","text":"hi","created_at":"2026-01-01T10:00:0{n}Z","custom":{{"a":[{custom}]}}}}"#)
-        })
-        .collect();
-    let channel = r#""channel":{"type":"messaging","id":"a","cid":"messaging:a"}"#;
-    let element = format!(r#"{{{channel},"messages":[{}],"members":[{{"user_id":"ada"}}]}}"#, messages.join(","));
-    let decoded = decode(&[&element, &message("")]);
-    assert_eq!(decoded.column("messages", "id").len(), 5);
-    assert_eq!(decoded.one("members", "user_id"), "ada");
-    assert_eq!(decoded.one("channels", "cid"), "messaging:a");
-    assert_eq!(decoded.tally.rejected, 0);
-
-    // What holds no channel is kept as it is, and so is a single message that is too much.
-    let large = format!(r#","custom":{{"a":[{}]}}"#, numbers(3 * third + 3));
-    let in_element = format!(r#"{{{channel},"messages":[{}]}}"#, message(&large));
-    let decoded = decode(&[&message(&large), &in_element, &message("")]);
-    assert_eq!(decoded.one("messages", "id"), "m1");
-    assert_eq!(decoded.tally.reasons, [("too_many_values", 2)].into());
-    assert_eq!(decoded.one("channels", "cid"), "messaging:a");
 }
