@@ -5,6 +5,7 @@ mod convert;
 mod inspect;
 mod schema;
 mod selection;
+mod shared;
 mod users;
 
 use std::path::PathBuf;
@@ -15,22 +16,16 @@ use parquet::basic::{Compression, ZstdLevel};
 
 pub use self::check::CheckArgs;
 pub use self::convert::Convert;
-pub use self::inspect::{FilesArgs, GcArgs, LakeArg, RateArg, StatusArgs, StreamArg, TempArg, VerifyArgs};
+pub use self::inspect::{FilesArgs, GcArgs, StatusArgs, VerifyArgs};
 pub use self::schema::{SchemaArgs, SchemaFormat};
 pub use self::selection::SelectionArgs;
+pub use self::shared::{ColumnsArg, ExportsArg, LakeArg, MemoryArg, ParquetArg, RateArg, StreamArg, TempArg};
 pub use self::users::Users;
-use crate::columns::Wanted;
-use crate::config;
 use crate::error::{Error, Kind, Result};
 use crate::export::{ExportVersion, MAX_CHANNELS};
-use crate::memory::Memory;
 use crate::plan::Rules;
 use crate::settings::Settings;
 use crate::window::{Grid, Window, parse_duration, parse_time};
-use crate::write::parquet_file::FileOptions;
-
-/// The largest file that may be asked for: S3 copies at most 5 GiB in one request, and a file may outgrow what was asked for.
-const MAX_FILE_BYTES: u64 = 4 << 30;
 
 const AFTER_HELP: &str = "\
 Exit codes:
@@ -220,24 +215,15 @@ pub struct Options {
     #[command(flatten)]
     pub selection: SelectionArgs,
 
-    /// Promoted columns and exclusions: a TOML file with sections `promote.DATASET` and `exclude`
-    #[arg(long, value_name = "FILE", env = "CHATLAKE_CONFIG", help_heading = "Files")]
-    pub config: Option<PathBuf>,
-    /// Write again what earlier runs of this lake left out and this configuration does not
-    #[arg(long, help_heading = "Files")]
-    pub lift_exclusions: bool,
+    /// Which columns.
+    #[command(flatten)]
+    pub columns: ColumnsArg,
     /// Partition folders of messages and reactions
     #[arg(long, value_name = "COLUMNS", env = "CHATLAKE_PARTITION_BY", value_enum, default_value_t = PartitionBy::EventDate, help_heading = "Files")]
     pub partition_by: PartitionBy,
-    /// zstd(1) to zstd(22), snappy or none
-    #[arg(long, value_name = "CODEC", env = "CHATLAKE_COMPRESSION", default_value = "zstd(1)", value_parser = parse_compression, help_heading = "Files")]
-    pub compression: Compression,
-    /// Encoded size at which a new file is begun, at most 4GiB
-    #[arg(long, value_name = "BYTES", env = "CHATLAKE_TARGET_FILE_SIZE", default_value = "256MiB", value_parser = parse_bytes, help_heading = "Files")]
-    pub target_file_size: u64,
-    /// Keep the JSON of each row in the column `raw`
-    #[arg(long, env = "CHATLAKE_KEEP_RAW", help_heading = "Files")]
-    pub keep_raw: bool,
+    /// How they are written.
+    #[command(flatten)]
+    pub parquet: ParquetArg,
 
     /// Format of the exports: v2, lines; or v1, an array of channels, which some apps have better experience with
     #[arg(long, value_name = "VERSION", env = "CHATLAKE_EXPORT_VERSION", value_parser = parse_export_version, default_value = "v2", help_heading = "Limits")]
@@ -251,27 +237,12 @@ pub struct Options {
         help_heading = "Limits"
     )]
     pub channels_per_request: usize,
-    /// Exports that Stream works on at a time, at most 64
-    #[arg(
-        long,
-        value_name = "N",
-        env = "CHATLAKE_MAX_CONCURRENT_EXPORTS",
-        default_value_t = 16,
-        help_heading = "Limits"
-    )]
-    pub max_concurrent_exports: usize,
-    /// How much of it.
+    /// How they are asked for.
     #[command(flatten)]
-    pub rate: RateArg,
-    /// How long Stream may work on one export
-    #[arg(long, value_name = "DURATION", env = "CHATLAKE_TASK_DEADLINE", default_value = "24h", value_parser = parse_duration, help_heading = "Limits")]
-    pub task_deadline: SignedDuration,
-    /// Memory of the process
-    #[arg(long, value_name = "BYTES", env = "CHATLAKE_MEMORY_LIMIT", default_value = "256MiB", value_parser = parse_bytes, help_heading = "Limits")]
-    pub memory_limit: u64,
-    /// Where there is room.
+    pub exports: ExportsArg,
+    /// What it may take.
     #[command(flatten)]
-    pub temp: TempArg,
+    pub memory: MemoryArg,
     /// Lines that may go to quarantine before a span is refused [default: 10, or 0.1% if that is more]
     #[arg(long, value_name = "N", env = "CHATLAKE_MAX_REJECTED", help_heading = "Limits")]
     pub max_rejected: Option<u64>,
@@ -412,9 +383,8 @@ impl Options {
     pub fn settings(&self) -> Result<Settings> {
         let grid = Grid::new(self.window).map_err(|error| usage(error.to_string()))?;
         within("--channels-per-request", self.channels_per_request, 1, MAX_CHANNELS)?;
-        within("--max-concurrent-exports", self.max_concurrent_exports, 1, 64)?;
-        self.rate.rate_share()?;
-        let (file, memory) = files_and_memory(self.compression, self.target_file_size, self.memory_limit)?;
+        self.exports.check()?;
+        let memory = self.memory.memory()?;
         let defaults = Settings::default();
         Ok(Settings {
             rules: Rules { grid, settle: self.settle, revisit: self.revisit.0.clone(), ..defaults.rules },
@@ -422,15 +392,15 @@ impl Options {
             selection: self.selection.selection()?,
             export: self.selection.export(self.export_version),
             channels_per_request: self.channels_per_request,
-            max_concurrent_exports: self.max_concurrent_exports,
-            task_deadline: self.task_deadline,
+            max_concurrent_exports: self.exports.max_concurrent_exports,
+            task_deadline: self.exports.task_deadline,
             by_channel_type: self.partition_by == PartitionBy::ChannelType,
-            columns: self.columns()?,
-            file,
+            columns: self.columns.wanted()?,
+            file: self.parquet.options(memory)?,
             memory,
-            temp_dir: self.temp.temp_dir.clone(),
+            temp_dir: self.memory.temp.temp_dir.clone(),
             max_rejected: self.max_rejected,
-            keep_raw: self.keep_raw,
+            keep_raw: self.parquet.keep_raw,
             accept_empty: self.accept_empty,
             single_writer: self.single_writer,
             range: None,
@@ -438,32 +408,6 @@ impl Options {
             replace: false,
         })
     }
-
-    fn columns(&self) -> Result<Wanted> {
-        let wanted = self.config.as_deref().map(config::read).transpose()?.unwrap_or_default();
-        Ok(Wanted { lifts_exclusions: self.lift_exclusions, ..wanted })
-    }
-}
-
-/// How files are written, and what the stages may take of the memory.
-fn files_and_memory(
-    compression: Compression,
-    target_file_bytes: u64,
-    memory_bytes: u64,
-) -> Result<(FileOptions, Memory)> {
-    let memory = Memory::new(memory_bytes)?;
-    if target_file_bytes > MAX_FILE_BYTES {
-        return Err(usage(format!("--target-file-size is {target_file_bytes} bytes: at most 4GiB"))
-            .hint("files are moved by a copy in the store, and S3 copies at most 5 GiB in one request"));
-    }
-    let file = FileOptions {
-        compression,
-        target_file_bytes: target_file_bytes.max(1 << 20),
-        row_group_bytes: memory.row_group_bytes(),
-        row_group_rows: memory.row_group_rows(),
-        ..FileOptions::default()
-    };
-    Ok((file, memory))
 }
 
 fn within(name: &str, value: usize, least: usize, most: usize) -> Result<()> {

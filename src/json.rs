@@ -330,6 +330,11 @@ impl<'a> Value<'a> {
         self.first_byte() == b'['
     }
 
+    /// Whether values are inside it.
+    pub fn is_container(self) -> bool {
+        self.is_object() || self.is_array()
+    }
+
     /// Whether it is a text.
     #[inline]
     pub fn is_text(self) -> bool {

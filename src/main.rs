@@ -111,7 +111,7 @@ async fn job(
     progress: &Progress,
 ) -> Result<ExitCode> {
     let process_env = store::process_env();
-    let client = client(&options.stream, options.rate.rate_share)?;
+    let client = client(&options.stream, options.exports.rate.rate_share()?)?;
     let mut stop = pin!(interrupted());
     let lake = tokio::select! {
         lake = Lake::open(options.lake.lake()?, &process_env) => lake?.with_single_writer(settings.single_writer),
@@ -152,7 +152,7 @@ async fn convert(args: &Convert, manners: &Manners, progress: &Progress) -> Resu
 
 async fn users(args: &Users, manners: &Manners, progress: &Progress) -> Result<ExitCode> {
     let (settings, user_ids) = (args.settings()?, args.user_ids()?);
-    let client = client(&args.stream, args.rate.rate_share()?)?;
+    let client = client(&args.stream, args.exports.rate.rate_share()?)?;
     let process_env = store::process_env();
     let mut stop = pin!(interrupted());
     let lake = tokio::select! {

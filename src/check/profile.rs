@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::keys::shown;
 use crate::decode::envelope::{Kind, Shape, classify};
-use crate::json::{self, Index};
+use crate::json::{self, Index, JsonError};
 use crate::schema::{self, Source};
 use crate::window::Window;
 
@@ -109,8 +109,14 @@ impl Profile {
     pub(super) fn line(&mut self, key: Option<&str>, line: &[u8]) {
         self.lines += 1;
         let mut index = Index::default();
-        let value = std::str::from_utf8(line).ok().and_then(|text| index.parse(text).ok());
-        let Some(value) = value else { return count(&mut self.envelopes, "not JSON") };
+        let Ok(text) = std::str::from_utf8(line) else { return count(&mut self.envelopes, "not JSON") };
+        let value = match index.parse(text) {
+            Ok(value) => value,
+            Err(JsonError::Unexpected { .. }) => return count(&mut self.envelopes, "not JSON"),
+            Err(error @ (JsonError::TooDeep | JsonError::TooMany)) => {
+                return count(&mut self.envelopes, &format!("not looked into: {error}"));
+            }
+        };
         match key {
             None => self.shape(value),
             Some(key) => {

@@ -4,11 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 use jiff::Timestamp;
-use parquet::basic::Compression;
 
-use super::{LakeArg, OnVanish, PartitionBy, TempArg, files_and_memory, parse_bytes, parse_compression, usage};
-use crate::columns::Wanted;
-use crate::config;
+use super::{ColumnsArg, LakeArg, MemoryArg, OnVanish, ParquetArg, PartitionBy, usage};
 use crate::convert::Exports;
 use crate::error::Result;
 use crate::settings::Settings;
@@ -43,31 +40,19 @@ pub struct Convert {
     #[arg(long, value_name = "KEY", help_heading = "Files")]
     pub app_key: Option<String>,
 
-    /// Promoted columns and exclusions: a TOML file with sections `promote.DATASET` and `exclude`
-    #[arg(long, value_name = "FILE", env = "CHATLAKE_CONFIG", help_heading = "Files")]
-    pub config: Option<PathBuf>,
-    /// Write again what earlier runs of this lake left out and this configuration does not
-    #[arg(long, help_heading = "Files")]
-    pub lift_exclusions: bool,
+    /// Which columns.
+    #[command(flatten)]
+    pub columns: ColumnsArg,
     /// Partition folders of messages and reactions [default: as the lake has them, or event_date]
     #[arg(long, value_name = "COLUMNS", env = "CHATLAKE_PARTITION_BY", value_enum, help_heading = "Files")]
     pub partition_by: Option<PartitionBy>,
-    /// zstd(1) to zstd(22), snappy or none
-    #[arg(long, value_name = "CODEC", env = "CHATLAKE_COMPRESSION", default_value = "zstd(1)", value_parser = parse_compression, help_heading = "Files")]
-    pub compression: Compression,
-    /// Encoded size at which a new file is begun, at most 4GiB
-    #[arg(long, value_name = "BYTES", env = "CHATLAKE_TARGET_FILE_SIZE", default_value = "256MiB", value_parser = parse_bytes, help_heading = "Files")]
-    pub target_file_size: u64,
-    /// Keep the JSON of each row in the column `raw`
-    #[arg(long, env = "CHATLAKE_KEEP_RAW", help_heading = "Files")]
-    pub keep_raw: bool,
-
-    /// Memory of the process
-    #[arg(long, value_name = "BYTES", env = "CHATLAKE_MEMORY_LIMIT", default_value = "256MiB", value_parser = parse_bytes, help_heading = "Limits")]
-    pub memory_limit: u64,
-    /// Where there is room.
+    /// How they are written.
     #[command(flatten)]
-    pub temp: TempArg,
+    pub parquet: ParquetArg,
+
+    /// What it may take.
+    #[command(flatten)]
+    pub memory: MemoryArg,
     /// Lines that may go to quarantine before the files are refused [default: 10, or 0.1% if that is more]
     #[arg(long, value_name = "N", env = "CHATLAKE_MAX_REJECTED", help_heading = "Limits")]
     pub max_rejected: Option<u64>,
@@ -92,18 +77,17 @@ impl Convert {
             ),
             _ => None,
         };
-        let columns = self.config.as_deref().map(config::read).transpose()?.unwrap_or_default();
-        let (file, memory) = files_and_memory(self.compression, self.target_file_size, self.memory_limit)?;
+        let memory = self.memory.memory()?;
         Ok(Settings {
             range,
             replace: self.replace,
             removes_vanished: self.on_vanish == OnVanish::Remove,
-            columns: Wanted { lifts_exclusions: self.lift_exclusions, ..columns },
-            file,
+            columns: self.columns.wanted()?,
+            file: self.parquet.options(memory)?,
             memory,
-            temp_dir: self.temp.temp_dir.clone(),
+            temp_dir: self.memory.temp.temp_dir.clone(),
             max_rejected: self.max_rejected,
-            keep_raw: self.keep_raw,
+            keep_raw: self.parquet.keep_raw,
             accept_empty: self.accept_empty,
             single_writer: self.single_writer,
             ..Settings::default()

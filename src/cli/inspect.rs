@@ -1,69 +1,14 @@
-//! The arguments of the commands that look after a lake, and those that several commands share.
-
-use std::path::PathBuf;
+//! The arguments of the commands that look after a lake.
 
 use clap::Args;
 use jiff::{SignedDuration, Timestamp};
 
-use super::usage;
+use super::{LakeArg, RateArg, StreamArg, TempArg, usage};
 use crate::error::Result;
 use crate::gc;
 use crate::inspect::files::Filter;
 use crate::schema::NAMES;
 use crate::window::{parse_duration, parse_time};
-
-/// Which lake.
-#[derive(Debug, Args)]
-pub struct LakeArg {
-    /// Where the lake is: s3://bucket/prefix, file:///folder or a path
-    #[arg(long, value_name = "URL", env = "CHATLAKE_LAKE")]
-    pub lake: Option<String>,
-}
-
-impl LakeArg {
-    /// Where the lake is.
-    pub fn lake(&self) -> Result<&str> {
-        let lake = self.lake.as_deref().filter(|lake| !lake.is_empty());
-        lake.ok_or_else(|| {
-            usage("no lake is named")
-                .hint("set CHATLAKE_LAKE or --lake to s3://bucket/prefix, file:///folder or a path")
-        })
-    }
-}
-
-/// Which Stream.
-#[derive(Debug, Args)]
-pub struct StreamArg {
-    /// Where Stream's API is
-    #[arg(long, value_name = "URL", env = "STREAM_BASE_URL", default_value = crate::export::DEFAULT_BASE_URL)]
-    pub base_url: String,
-}
-
-/// How much of Stream.
-#[derive(Debug, Args)]
-pub struct RateArg {
-    /// Share of the app's rate limits to use
-    #[arg(long, value_name = "0..1", env = "CHATLAKE_RATE_SHARE", default_value_t = 0.5, help_heading = "Limits")]
-    pub rate_share: f64,
-}
-
-impl RateArg {
-    /// The share, checked.
-    pub fn rate_share(&self) -> Result<f64> {
-        if self.rate_share > 0.0 && self.rate_share <= 1.0 {
-            return Ok(self.rate_share);
-        }
-        Err(usage(format!("--rate-share is {}, not more than 0 and at most 1", self.rate_share)))
-    }
-}
-
-/// Where there is room.
-#[derive(Debug, Args)]
-pub struct TempArg {
-    /// Where to spill what does not fit [default: the system's]
-    #[arg(long, value_name = "FOLDER", env = "CHATLAKE_TEMP_DIR", help_heading = "Limits")]
-    pub temp_dir: Option<PathBuf>,
-}
 
 /// `chatlake status`
 #[derive(Debug, Args)]

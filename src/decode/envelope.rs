@@ -106,7 +106,7 @@ pub fn classify(line: Value<'_>) -> Shape<'_> {
         }
         match last {
             // An envelope without a kind: what is in it says more.
-            Some((key, value)) if is_payload(&key) && is_container(value) => line = value,
+            Some((key, value)) if is_payload(&key) && value.is_container() => line = value,
             Some((key, value)) => return single(key, value),
             None => return Shape::Unknown(None),
         }
@@ -148,10 +148,10 @@ fn tagged<'a>(signs: &Signs, bare: Option<Kind>, mut keys: Entries<'a>) -> Optio
     let tag = keys[tag_at].1.text()?;
     let unknown = || (bare.is_none() && signs.has(Signs::PAYLOAD)).then(|| Shape::Unknown(Some(tag.clone())));
     let Some(kind) = Kind::from_name(&tag) else { return unknown() };
-    let named = |name: &str| keys.iter().rposition(|(key, value)| key == name && is_container(*value));
+    let named = |name: &str| keys.iter().rposition(|(key, value)| key == name && value.is_container());
     let payload_at = named("data")
         .or_else(|| named("item"))
-        .or_else(|| keys.iter().rposition(|(key, value)| Kind::from_name(key) == Some(kind) && is_container(*value)));
+        .or_else(|| keys.iter().rposition(|(key, value)| Kind::from_name(key) == Some(kind) && value.is_container()));
     let Some(payload_at) = payload_at else { return unknown() };
     let payload = keys[payload_at].1;
     let mut place = 0;
@@ -171,16 +171,12 @@ fn element<'a>(keys: Entries<'a>) -> Shape<'a> {
     for (key, value) in keys {
         match Kind::from_name(&key) {
             Some(Kind::Channel) if value.is_object() && element.channel.is_none() => element.channel = Some(value),
-            Some(kind) if is_container(value) => element.parts.push((kind, value)),
+            Some(kind) if value.is_container() => element.parts.push((kind, value)),
             _ if value.is_null() => {}
             _ => element.rest.push((key, value)),
         }
     }
     Shape::Element(element)
-}
-
-fn is_container(value: Value<'_>) -> bool {
-    value.is_object() || value.is_array()
 }
 
 fn is_payload(key: &str) -> bool {

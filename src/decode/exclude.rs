@@ -101,7 +101,7 @@ impl Exclusions {
             let tagged = tagged_kind(&entries);
             let mut object = String::new();
             for (key, value) in &entries {
-                let Some(inner) = self.inside(key, is_container(*value), at, tagged) else { continue };
+                let Some(inner) = self.inside(key, value.is_container(), at, tagged) else { continue };
                 let mut kept = String::new();
                 self.write(*value, &inner, &mut kept);
                 push_entry(&mut object, key, &kept);
@@ -247,10 +247,6 @@ impl Exclusions {
 
 fn parsed<T>(text: &str, look: impl FnOnce(Value<'_>) -> T) -> Option<T> {
     Index::default().parse(text).ok().map(look)
-}
-
-fn is_container(value: Value<'_>) -> bool {
-    value.is_object() || value.is_array()
 }
 
 fn is_left_out(nodes: &[&Node], key: &str) -> bool {

@@ -16,6 +16,7 @@ use crate::decompress::Decompress;
 use crate::error::{Error, Kind, Result};
 use crate::export::{Download, DownloadError, ExportVersion};
 use crate::file_type::{HEAD_BYTES, stranger};
+use crate::json::{Index, JsonError};
 use crate::memory::{MAX_LINE_BYTES, Memory};
 use crate::ndjson::{Line, LineSplitter};
 use crate::sort::collector::Collector;
@@ -260,7 +261,7 @@ impl Splitter {
                 let Line { number, length, .. } = line;
                 return Err(FileError::Broken(format!("line {number} of its file has no end after {length} bytes")));
             }
-            if serde_json::from_slice::<serde::de::IgnoredAny>(line.bytes).is_err() {
+            if !is_whole(line.bytes) {
                 return Err(FileError::Broken(format!("its file ends in the middle of line {}", line.number)));
             }
             taker.line(line)
@@ -343,6 +344,21 @@ impl Head {
                 "nothing was committed; look whether a proxy answers in place of Stream's store, then run again, which looks \
                  at the same file; --replace asks for a new export",
             ))
+    }
+}
+
+/// Whether a line ends where its value does: of one that is too deep or has too many values, whether all that it opens is closed.
+fn is_whole(line: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(line) else { return false };
+    match Index::default().parse(text) {
+        Ok(_) => true,
+        Err(JsonError::Unexpected { .. }) => false,
+        Err(JsonError::TooDeep | JsonError::TooMany) => {
+            let mut element = ArraySplitter::new(0);
+            let pieces = [&b"["[..], line, &b"]"[..]];
+            let closes = pieces.iter().try_for_each(|piece| element.push(piece, |_| Ok::<_, BrokenArray>(())));
+            closes.and_then(|()| element.finish()).is_ok()
+        }
     }
 }
 

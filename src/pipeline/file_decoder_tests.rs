@@ -58,6 +58,22 @@ fn a_last_line_needs_no_break_but_an_end() {
 }
 
 #[test]
+fn a_last_line_that_is_not_looked_into_needs_an_end_as_well() {
+    let nested =
+        |levels: usize| format!("{{\"user\":{{\"id\":\"a]\",\"x\":{}{}}}}}", "[".repeat(levels), "]".repeat(levels));
+    let numbers = format!("{{\"user\":{{\"id\":\"a]\",\"x\":[0{}]}}}}", ",0".repeat(crate::json::MAX_VALUES));
+    let deep_enough = decode_in(nested(200).as_bytes(), 1 << 20).unwrap();
+    assert_eq!((deep_enough.lines["users"], deep_enough.rejected), (1, 0));
+    for (line, reason) in [(nested(300), "too_deep"), (numbers, "too_many_values")] {
+        assert_eq!(decode_in(line.as_bytes(), 1 << 20).unwrap().reasons, BTreeMap::from([(reason, 1)]));
+        for cut in [1, 2, 3] {
+            let cut = decode_in(&line.as_bytes()[..line.len() - cut], 1 << 20);
+            assert!(matches!(&cut, Err(FileError::Broken(_))), "{reason}: {cut:?}");
+        }
+    }
+}
+
+#[test]
 fn gzip_that_ends_early_is_broken() {
     let whole = gzip(LINES);
     assert_eq!(decode(&whole).unwrap().unclassified.of("invoice"), 2);

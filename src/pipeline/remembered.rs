@@ -1,14 +1,11 @@
 //! The channels that a lake has seen, read from its own files: those that were deleted since then are listed by nobody else.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fs::File;
-use std::io::Write;
 use std::path::Path;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Int64Type, TimeUnit};
 use arrow::{compute::cast, datatypes::DataType};
-use futures::TryStreamExt;
 use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp, ToSpan};
 use parquet::arrow::ProjectionMask;
@@ -18,6 +15,8 @@ use crate::cpu::Cpu;
 use crate::error::{Error, Kind, Result};
 use crate::lake::{DataFile, Lake, State};
 use crate::window::{Window, utc_date};
+use crate::write::file_slice::FileSlice;
+use crate::write::old_files;
 
 /// What a lake knows of channels that were exported in its last days.
 #[derive(Debug, Default)]
@@ -40,7 +39,7 @@ impl Remembered {
     pub(super) async fn read(lake: &Lake, state: &State, days: i64, temp_dir: Option<&Path>, cpu: Cpu) -> Result<Self> {
         let mut remembered = Self { missing: missing(lake, state, days).await?, ..Self::default() };
         for file in files(state, days) {
-            let copy = match copy(lake, file, temp_dir).await {
+            let copy = match old_files::copy(lake, file, temp_dir).await {
                 Ok(copy) => copy,
                 // Whoever drops old snapshots gives up what they remember.
                 Err(error) if error.kind() == Kind::Data => {
@@ -145,24 +144,8 @@ async fn missing(lake: &Lake, state: &State, days: i64) -> Result<HashMap<String
     Ok(found)
 }
 
-async fn copy(lake: &Lake, file: &DataFile, temp_dir: Option<&Path>) -> Result<File> {
-    let full = |error: std::io::Error| {
-        Error::new(Kind::Temporary, "cannot copy a file of the lake to the temporary directory")
-            .because(error)
-            .hint("free some space, or name a roomier directory with --temp-dir, and run again")
-    };
-    let mut copy = temp_dir.map_or_else(tempfile::tempfile, tempfile::tempfile_in).map_err(full)?;
-    let mut chunks = lake.read(file).await?.into_stream();
-    while let Some(chunk) = chunks.try_next().await.map_err(|error| {
-        Error::new(Kind::Temporary, "cannot read a file of the lake").because(error).hint("run the same command again")
-    })? {
-        copy.write_all(&chunk).map_err(full)?;
-    }
-    Ok(copy)
-}
-
 /// Reads what is needed of a file of channels, or of messages, whose deletions are their own.
-fn each_batch(copy: File, is_snapshot: bool, mut each: impl FnMut(&RecordBatch) -> Result<()>) -> Result<()> {
+fn each_batch(copy: FileSlice, is_snapshot: bool, mut each: impl FnMut(&RecordBatch) -> Result<()>) -> Result<()> {
     let damaged = |error: &dyn std::fmt::Display| {
         Error::new(Kind::Data, format!("cannot read a file of the lake's channels: {error}"))
             .hint("compare the lake with its log: chatlake verify --deep")

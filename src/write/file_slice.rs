@@ -10,7 +10,7 @@ use parquet::file::reader::{ChunkReader, Length};
 
 /// Bytes of a file, from an offset on.
 #[derive(Clone)]
-pub(super) struct FileSlice {
+pub(crate) struct FileSlice {
     file: Arc<File>,
     offset: u64,
     len: u64,

@@ -7,7 +7,7 @@ pub mod parquet_file;
 pub mod parquet_read;
 
 mod encoder;
-mod file_slice;
+pub(crate) mod file_slice;
 mod vanishing;
 
 use std::collections::BTreeMap;

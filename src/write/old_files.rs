@@ -46,6 +46,17 @@ struct OldFile {
     precedes_columns: bool,
 }
 
+/// A copy of one file of a lake in the temporary directory, checked, to be read while this lives.
+pub(crate) async fn copy(lake: &Lake, file: &DataFile, temp_dir: Option<&Path>) -> Result<FileSlice> {
+    let copies = Arc::new(new_file(temp_dir)?);
+    let bytes = append(lake, file, &copies, 0).await?;
+    Ok(FileSlice::new(copies, 0, bytes))
+}
+
+fn new_file(temp_dir: Option<&Path>) -> Result<File> {
+    temp_dir.map_or_else(tempfile::tempfile, tempfile::tempfile_in).map_err(full)
+}
+
 impl OldFiles {
     /// Copies the files of these cells to the temporary directory, one at a time. A file that is gone or damaged is an error, or, with
     /// `without_damaged`, left out: its rows that Stream does not deliver any more are lost.
@@ -57,7 +68,7 @@ impl OldFiles {
         without_damaged: bool,
     ) -> Result<Self> {
         let mut old = Self::default();
-        let copies = Arc::new(temp_dir.map_or_else(tempfile::tempfile, tempfile::tempfile_in).map_err(full)?);
+        let copies = Arc::new(new_file(temp_dir)?);
         let mut end = 0;
         for live in cells.iter().flat_map(|cell| state.files_of(*cell)) {
             match append(lake, &live.file, &copies, end).await {
