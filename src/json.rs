@@ -1,9 +1,13 @@
 //! JSON as it stands in a text: one pass checks the whole of it and notes where each value begins and ends.
 //!
 //! Nothing is copied and no tree is built: an [`Index`] is a flat list of places that is used again for every text, and a [`Value`]
-//! is a place in it. To go over an object costs as much as it has keys, however much stands inside them.
+//! is a place in it. To go over an object costs as much as it has keys, however much stands inside them. Keys that an index knows
+//! are recognised as they are read: texts of one kind have the same keys in the same order, so that the next is guessed.
 
 use std::borrow::Cow;
+use std::sync::Arc;
+
+use crate::names::Names;
 
 /// Containers inside each other, at most: custom data is 5 KB at most, so this is far beyond any real one.
 pub const MAX_DEPTH: usize = 256;
@@ -34,7 +38,35 @@ pub enum JsonError {
 pub struct Index {
     places: Vec<Place>,
     /// The containers that are open where the parser is.
-    open: Vec<usize>,
+    open: Vec<Open>,
+    names: Option<Arc<Names>>,
+    /// The name that came last after each name, in containers of even and of odd depth; at the end those that came first.
+    after: Vec<[u16; 2]>,
+}
+
+/// A container that is not closed yet.
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    place: usize,
+    is_object: bool,
+    /// The last known key.
+    last: usize,
+}
+
+/// The number of a key that was not looked up.
+const NOT_LOOKED_UP: u16 = u16::MAX;
+/// The number of a key that is no name.
+const NO_NAME: u16 = u16::MAX - 1;
+
+/// Whether a key is one of the names that its index knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// The name of this number.
+    Name(u16),
+    /// It is none of them.
+    Stranger,
+    /// Nobody looked: it is written with escapes, or the index knows no names.
+    Unseen,
 }
 
 /// Where a value, or a key, stands in the text. What is inside a container follows it: keys and values in turn.
@@ -44,6 +76,8 @@ struct Place {
     end: u32,
     /// The place behind it and all that is in it.
     next: u32,
+    /// Of a key: the number of its name.
+    name: u16,
     has_escapes: bool,
 }
 
@@ -56,6 +90,11 @@ pub struct Value<'a> {
 }
 
 impl Index {
+    /// An index that recognises keys of these names.
+    pub fn of(names: Arc<Names>) -> Self {
+        Self { after: vec![[NO_NAME; 2]; names.len() + 1], names: Some(names), ..Self::default() }
+    }
+
     /// Checks a text that is one JSON value, with space around it or not.
     pub fn parse<'a>(&'a mut self, text: &'a str) -> Result<Value<'a>, JsonError> {
         self.places.clear();
@@ -81,7 +120,7 @@ impl Parser<'_> {
             match self.peek() {
                 Some(b'"') => self.text()?,
                 Some(open @ (b'{' | b'[')) => {
-                    self.open()?;
+                    self.open(open == b'{')?;
                     self.skip_space();
                     if self.peek() == Some(open + 2) {
                         self.close();
@@ -108,10 +147,9 @@ impl Parser<'_> {
     fn goes_on(&mut self) -> Result<bool, JsonError> {
         loop {
             self.skip_space();
-            let Some(&container) = self.index.open.last() else {
+            let Some(&Open { is_object, .. }) = self.index.open.last() else {
                 return if self.at == self.bytes.len() { Ok(false) } else { Err(self.expected("the end")) };
             };
-            let is_object = self.bytes[self.index.places[container].start as usize] == b'{';
             match (is_object, self.peek()) {
                 (true, Some(b'}')) | (false, Some(b']')) => self.close(),
                 (true, Some(b',')) => {
@@ -145,29 +183,31 @@ impl Parser<'_> {
     }
 
     /// Notes what began at `start` and ends here.
-    fn note(&mut self, start: usize, has_escapes: bool) -> Result<(), JsonError> {
+    fn note(&mut self, start: usize, name: u16, has_escapes: bool) -> Result<(), JsonError> {
         let next = self.index.places.len() + 1;
         if next > MAX_VALUES {
             return Err(JsonError::TooMany);
         }
-        self.index.places.push(Place { start: short(start), end: short(self.at), next: short(next), has_escapes });
+        let (start, end, next) = (short(start), short(self.at), short(next));
+        self.index.places.push(Place { start, end, next, name, has_escapes });
         Ok(())
     }
 
-    fn open(&mut self) -> Result<(), JsonError> {
+    fn open(&mut self, is_object: bool) -> Result<(), JsonError> {
         if self.index.open.len() == MAX_DEPTH {
             return Err(JsonError::TooDeep);
         }
-        self.index.open.push(self.index.places.len());
+        let first = self.index.after.len().saturating_sub(1);
+        self.index.open.push(Open { place: self.index.places.len(), is_object, last: first });
         self.at += 1;
-        self.note(self.at - 1, false)
+        self.note(self.at - 1, NOT_LOOKED_UP, false)
     }
 
     fn close(&mut self) {
         self.at += 1;
         let next = short(self.index.places.len());
-        if let Some(container) = self.index.open.pop() {
-            let place = &mut self.index.places[container];
+        if let Some(Open { place, .. }) = self.index.open.pop() {
+            let place = &mut self.index.places[place];
             (place.end, place.next) = (short(self.at), next);
         }
     }
@@ -176,13 +216,49 @@ impl Parser<'_> {
         if self.peek() != Some(b'"') {
             return Err(self.expected("a key"));
         }
-        self.text()?;
+        if !self.guessed_key()? {
+            self.text()?;
+            self.look_up_key();
+        }
         self.skip_space();
         if self.peek() != Some(b':') {
             return Err(self.expected("`:`"));
         }
         self.at += 1;
         Ok(())
+    }
+
+    /// Takes the key that came here last time, if it stands here again.
+    fn guessed_key(&mut self) -> Result<bool, JsonError> {
+        let Index { open, names, after, .. } = &mut *self.index;
+        let depth = open.len();
+        let (Some(names), Some(open)) = (names, open.last_mut()) else { return Ok(false) };
+        let number = after[open.last][depth & 1];
+        // What was found in a text needs no escape in another.
+        let Some(quoted) = names.quoted(number).filter(|quoted| self.bytes[self.at..].starts_with(quoted)) else {
+            return Ok(false);
+        };
+        open.last = usize::from(number);
+        let start = self.at;
+        self.at += quoted.len();
+        self.note(start, number, false)?;
+        Ok(true)
+    }
+
+    /// Numbers the key that was noted last.
+    fn look_up_key(&mut self) {
+        let Index { places, open, names, after } = &mut *self.index;
+        let depth = open.len();
+        let (Some(place), Some(open)) = (places.last_mut(), open.last_mut()) else { return };
+        let Some(names) = names.as_ref().filter(|_| !place.has_escapes) else { return };
+        match names.find(&self.bytes[place.start as usize + 1..place.end as usize - 1]) {
+            Some(number) => {
+                place.name = number;
+                after[open.last][depth & 1] = number;
+                open.last = usize::from(number);
+            }
+            None => place.name = NO_NAME,
+        }
     }
 
     fn text(&mut self) -> Result<(), JsonError> {
@@ -202,7 +278,7 @@ impl Parser<'_> {
             }
         }
         self.at += 1;
-        self.note(start, has_escapes)
+        self.note(start, NOT_LOOKED_UP, has_escapes)
     }
 
     fn escape(&mut self) -> Result<(), JsonError> {
@@ -238,7 +314,7 @@ impl Parser<'_> {
             self.at += usize::from(matches!(self.peek(), Some(b'+' | b'-')));
             self.digits()?;
         }
-        self.note(start, false)
+        self.note(start, NOT_LOOKED_UP, false)
     }
 
     fn digits(&mut self) -> Result<(), JsonError> {
@@ -255,7 +331,7 @@ impl Parser<'_> {
             return Err(self.expected("a value"));
         }
         self.at += word.len();
-        self.note(start, false)
+        self.note(start, NOT_LOOKED_UP, false)
     }
 }
 
@@ -287,8 +363,11 @@ fn special(bytes: &[u8], mut at: usize) -> usize {
 
 impl<'a> Value<'a> {
     /// `null`
-    pub(crate) const NULL: Value<'static> =
-        Value { text: "null", places: &[Place { start: 0, end: 4, next: 1, has_escapes: false }], at: 0 };
+    pub(crate) const NULL: Value<'static> = Value {
+        text: "null",
+        places: &[Place { start: 0, end: 4, next: 1, name: NOT_LOOKED_UP, has_escapes: false }],
+        at: 0,
+    };
 
     /// Its JSON text, without space around it.
     #[inline]
@@ -352,6 +431,28 @@ impl<'a> Value<'a> {
             return serde_json::from_str(self.raw()).ok().map(Cow::Owned);
         }
         Some(Cow::Borrowed(&self.text[start as usize + 1..end as usize - 1]))
+    }
+
+    /// Whether a key is a name that its index knows.
+    #[inline]
+    pub fn known(self) -> Known {
+        match self.places[self.at].name {
+            NOT_LOOKED_UP => Known::Unseen,
+            NO_NAME => Known::Stranger,
+            number => Known::Name(number),
+        }
+    }
+
+    /// The text of a key. One of half a character stays as it is written.
+    #[inline]
+    pub fn key_text(self) -> Cow<'a, str> {
+        self.text().unwrap_or_else(|| Cow::Borrowed(self.raw()))
+    }
+
+    /// The same as [`Value::entries`], with keys as they stand in the text.
+    #[inline]
+    pub fn pairs(self) -> Option<Pairs<'a>> {
+        self.is_object().then_some(Pairs { inside: self.inside() })
     }
 
     /// The keys and values of an object, in their order, repeated ones included.
@@ -430,8 +531,22 @@ impl<'a> Iterator for Entries<'a> {
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         let (key, value) = (self.inside.next()?, self.inside.next()?);
-        // A key of half a character stays as it is written.
-        Some((key.text().unwrap_or_else(|| Cow::Borrowed(key.raw())), value))
+        Some((key.key_text(), value))
+    }
+}
+
+/// The keys and values of an object, as they stand in the text.
+#[derive(Clone, Debug)]
+pub struct Pairs<'a> {
+    inside: Inside<'a>,
+}
+
+impl<'a> Iterator for Pairs<'a> {
+    type Item = (Value<'a>, Value<'a>);
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        Some((self.inside.next()?, self.inside.next()?))
     }
 }
 
@@ -483,6 +598,34 @@ mod tests {
         assert_eq!(elements, ["1", "-2.5e+3", "\"\"", "{ }", "[]", "null"]);
         assert_eq!(value.get("k").unwrap().text().unwrap(), "é\n");
         assert!(value.get("x").is_none() && value.text().is_none() && value.elements().is_none());
+    }
+
+    #[test]
+    fn keys_are_recognised_in_any_order_and_at_any_depth() {
+        let names = Arc::new(Names::new(["id", "user", "text"]));
+        let mut index = Index::of(names);
+        let mut keys = |text: &str| {
+            let mut found = Vec::new();
+            let mut objects = vec![index.parse(text).unwrap()];
+            while let Some(object) = objects.pop() {
+                for (key, value) in object.pairs().into_iter().flatten() {
+                    found.push((key.key_text().into_owned(), key.known()));
+                    objects.push(value);
+                }
+            }
+            found.into_iter().map(|(key, known)| format!("{key} {known:?}")).collect::<Vec<_>>().join(", ")
+        };
+        for _ in 0..3 {
+            assert_eq!(
+                keys(r#"{"id":1,"user":{"id":2,"x":{"id":3},"text":4},"text":5,"":6,"t\u0065xt":7,"id":8}"#),
+                "id Name(0), user Name(1), text Name(2),  Stranger, text Unseen, id Name(0), \
+                 id Name(0), x Stranger, text Name(2), id Name(0)"
+            );
+            assert_eq!(keys(r#"{"text":1,"user":[{"user":{}}],"id":2}"#), "text Name(2), user Name(1), id Name(0)");
+        }
+        let mut index = Index::default();
+        let (key, _) = index.parse(r#"{"id":1}"#).unwrap().pairs().unwrap().next().unwrap();
+        assert_eq!(key.known(), Known::Unseen);
     }
 
     #[test]

@@ -24,6 +24,7 @@ pub mod journal;
 pub mod json;
 pub mod lake;
 pub mod memory;
+pub(crate) mod names;
 pub mod ndjson;
 pub mod pipeline;
 pub mod plan;

@@ -32,12 +32,12 @@ use tracing_subscriber::fmt::writer::BoxMakeWriter;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// What the allocator reads when it begins, so that the process takes little more than what it uses: one arena, caches of threads for small
-/// things only, and free pages go back to the system after 50 ms. `MALLOC_CONF` has the last word.
+/// things only, and free pages go back to the system after half a second. `MALLOC_CONF` has the last word.
 // SAFETY: the name is jemalloc's for this, a pointer to a text that ends with a zero, and nothing else of the program has it.
 #[cfg(all(unix, not(target_os = "macos")))]
 #[allow(unsafe_code)]
 #[unsafe(export_name = "malloc_conf")]
-pub static MALLOC_CONF: &[u8; 61] = b"narenas:1,tcache_max:4096,dirty_decay_ms:50,muzzy_decay_ms:0\0";
+pub static MALLOC_CONF: &[u8; 62] = b"narenas:1,tcache_max:4096,dirty_decay_ms:500,muzzy_decay_ms:0\0";
 
 /// Threads that wait for the network. They do nothing that takes long.
 const MOST_WORKERS: usize = 4;

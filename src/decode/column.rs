@@ -12,9 +12,16 @@ use arrow::datatypes::{DataType, Field, Fields};
 
 use crate::schema::{Column, Kind};
 
+/// A column so far. Most columns are null in most rows, so nulls are counted and appended when a value follows.
+#[derive(Debug)]
+pub(super) struct ColumnBuilder {
+    values: Values,
+    owed_nulls: usize,
+}
+
 /// The values of one column so far.
 #[derive(Debug)]
-pub(super) enum ColumnBuilder {
+pub(super) enum Values {
     Text(StringBuilder),
     Integer(Int64Builder),
     Float(Float64Builder),
@@ -48,11 +55,11 @@ impl StructBuilder {
         self.validity.append(is_valid);
     }
 
-    fn append_null(&mut self) {
+    fn append_nulls(&mut self, rows: usize) {
         for column in &mut self.columns {
-            column.append_null();
+            column.owed_nulls += rows;
         }
-        self.validity.append(false);
+        self.validity.append_n_nulls(rows);
     }
 
     pub(super) fn len(&self) -> usize {
@@ -70,6 +77,30 @@ impl StructBuilder {
 
 impl ColumnBuilder {
     pub(super) fn new(column: &Column) -> Self {
+        Self { values: Values::new(column), owed_nulls: 0 }
+    }
+
+    #[inline]
+    pub(super) fn append_null(&mut self) {
+        self.owed_nulls += 1;
+    }
+
+    /// Where the next value is appended.
+    #[inline]
+    pub(super) fn values(&mut self) -> &mut Values {
+        if self.owed_nulls > 0 {
+            self.values.append_nulls(std::mem::take(&mut self.owed_nulls));
+        }
+        &mut self.values
+    }
+
+    pub(super) fn finish(&mut self) -> ArrayRef {
+        self.values().finish()
+    }
+}
+
+impl Values {
+    fn new(column: &Column) -> Self {
         match column.kind {
             Kind::String | Kind::Json => Self::Text(StringBuilder::new()),
             Kind::Int64 => Self::Integer(Int64Builder::new()),
@@ -94,24 +125,24 @@ impl ColumnBuilder {
         }
     }
 
-    pub(super) fn append_null(&mut self) {
+    fn append_nulls(&mut self, rows: usize) {
         match self {
-            Self::Text(builder) => builder.append_null(),
-            Self::Integer(builder) => builder.append_null(),
-            Self::Float(builder) => builder.append_null(),
-            Self::Boolean(builder) => builder.append_null(),
-            Self::Time(builder) => builder.append_null(),
-            Self::TextList(builder) => builder.append(false),
-            Self::CountMap(builder) => builder.append(false).expect("keys and values are appended in pairs"),
-            Self::Struct(builder) => builder.append_null(),
+            Self::Text(builder) => builder.append_nulls(rows),
+            Self::Integer(builder) => builder.append_nulls(rows),
+            Self::Float(builder) => builder.append_nulls(rows),
+            Self::Boolean(builder) => builder.append_nulls(rows),
+            Self::Time(builder) => builder.append_nulls(rows),
+            Self::TextList(builder) => builder.append_nulls(rows),
+            Self::CountMap(builder) => builder.append_nulls(rows).expect("keys and values are appended in pairs"),
+            Self::Struct(builder) => builder.append_nulls(rows),
             Self::StructList { offsets, elements, validity } => {
-                offsets.push(offset(elements.len()));
-                validity.append(false);
+                offsets.resize(offsets.len() + rows, offset(elements.len()));
+                validity.append_n_nulls(rows);
             }
         }
     }
 
-    pub(super) fn finish(&mut self) -> ArrayRef {
+    fn finish(&mut self) -> ArrayRef {
         match self {
             Self::Text(builder) => Arc::new(builder.finish()),
             Self::Integer(builder) => Arc::new(builder.finish()),

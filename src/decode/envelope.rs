@@ -7,8 +7,8 @@
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
-use super::scan::Keys;
-use crate::json::Value;
+use crate::json::{Known, Value};
+use crate::names::Names;
 
 /// The kinds of entity that exports are known to hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -94,11 +94,11 @@ pub fn classify(line: Value<'_>) -> Shape<'_> {
         if line.is_array() {
             return line.elements().map_or(Shape::Unknown(None), |values| Shape::Many(values.collect()));
         }
-        let Some(entries) = line.entries() else { return Shape::Unknown(None) };
+        let Some(pairs) = line.pairs() else { return Shape::Unknown(None) };
         let mut signs = Signs::default();
         let mut last = None;
-        for (key, value) in entries {
-            signs.see(&key, value);
+        for (key, value) in pairs {
+            signs.see(key, value);
             last = Some((key, value));
         }
         if signs.count != 1 {
@@ -106,8 +106,8 @@ pub fn classify(line: Value<'_>) -> Shape<'_> {
         }
         match last {
             // An envelope without a kind: what is in it says more.
-            Some((key, value)) if is_payload(&key) && value.is_container() => line = value,
-            Some((key, value)) => return single(key, value),
+            Some((key, value)) if is_payload(&key.key_text()) && value.is_container() => line = value,
+            Some((key, value)) => return single(key.key_text(), value),
             None => return Shape::Unknown(None),
         }
     }
@@ -236,9 +236,12 @@ const TELLING: [(&str, u32); 49] = [
     ("push_provider", Signs::DEVICE),
 ];
 
-/// The same, to be found by name: slots are places in [`TELLING`].
-static TELLING_KEYS: LazyLock<Keys> =
-    LazyLock::new(|| Keys::new(TELLING.iter().map(|(key, _)| (*key).into()).collect()));
+/// The keys of [`TELLING`]. The names of an index that knows any begin with them.
+pub(super) fn telling() -> impl Iterator<Item = &'static str> {
+    TELLING.iter().map(|(key, _)| *key)
+}
+
+static TELLING_NAMES: LazyLock<Names> = LazyLock::new(|| Names::new(telling()));
 
 /// Which of the telling keys an object has.
 #[derive(Default)]
@@ -266,13 +269,18 @@ impl Signs {
     const CALL: u32 = 1 << 15;
     const DEVICE: u32 = 1 << 16;
 
-    fn see(&mut self, key: &str, value: Value<'_>) {
+    fn see(&mut self, key: Value<'_>, value: Value<'_>) {
         self.count += 1;
-        let Some(slot) = TELLING_KEYS.find(key) else { return };
-        self.seen |= match TELLING[slot].1 {
+        let number = match key.known() {
+            Known::Name(number) => Some(number),
+            Known::Stranger => None,
+            Known::Unseen => TELLING_NAMES.find(key.key_text().as_bytes()),
+        };
+        let Some((key, sign)) = number.and_then(|number| TELLING.get(usize::from(number))) else { return };
+        self.seen |= match *sign {
             Self::CHANNEL_OBJECT if !value.is_object() => 0,
             Self::LIST if !(value.is_array() || value.is_null()) => 0,
-            Self::LIST if key == "messages" && value.is_array() => Self::LIST | Self::MESSAGES,
+            Self::LIST if *key == "messages" && value.is_array() => Self::LIST | Self::MESSAGES,
             sign => sign,
         };
     }

@@ -152,13 +152,14 @@ impl Decoder {
     /// A decoder for the lines of `task`, into rows of these schemas.
     pub fn new(schemas: &Schemas, task: Task) -> Self {
         let tables = schemas.iter().map(Table::new).collect();
+        let plan = Arc::new(Plan::new(schemas));
         let snapshot = Place { cell: NO_CELL, partition: task.routes.partition(NO_CELL, None).into() };
         Self {
-            plan: Arc::new(Plan::new(schemas)),
+            index: Index::of(Arc::clone(&plan.names)),
+            plan,
             exclusions: Arc::clone(schemas.exclusions()),
             element: (0, None),
             keyed: Vec::new(),
-            index: Index::default(),
             is_taken_apart: false,
             task: Arc::new(task),
             tables,
@@ -234,7 +235,7 @@ impl Decoder {
     /// The end of the file: what is left, and what the lines were.
     pub fn finish(mut self) -> io::Result<(Vec<(usize, RecordBatch)>, Tally)> {
         self.take_early()?;
-        let mut index = Index::default();
+        let mut index = std::mem::take(&mut self.index);
         loop {
             let is_last_chance = !self.messages.has_earlier();
             let mut waiting = std::mem::take(&mut self.waiting);

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use crate::json::Value;
 
-use super::column::{ColumnBuilder, offset};
+use super::column::{ColumnBuilder, Values, offset};
 use super::context::Surroundings;
 use super::object::{Row, fill};
 use super::plan::{ColumnPlan, ObjectPlan};
@@ -15,13 +15,8 @@ use super::scan::Scan;
 use super::value;
 
 /// Appends an object as a struct; false if the value is none.
-pub(super) fn append_struct(
-    column: &ColumnPlan,
-    builder: &mut ColumnBuilder,
-    object: Value<'_>,
-    row: &mut Row,
-) -> bool {
-    let (Some(nested), ColumnBuilder::Struct(builder)) = (&column.nested, builder) else { return false };
+pub(super) fn append_struct(column: &ColumnPlan, values: &mut Values, object: Value<'_>, row: &mut Row) -> bool {
+    let (Some(nested), Values::Struct(builder)) = (&column.nested, values) else { return false };
     let Some(scan) = Scan::of(&nested.keys, object) else { return false };
     let outside = row.enter(&column.name);
     fill_nested(nested, &mut builder.columns, &scan, None, row);
@@ -43,15 +38,15 @@ pub(super) struct Each<'p> {
 /// Appends the elements of an array, or one key of each; false if the value is none, or nothing in it fits.
 pub(super) fn append_each(
     column: &ColumnPlan,
-    builder: &mut ColumnBuilder,
+    values: &mut Values,
     Each { name, key, is_held }: Each<'_>,
     array: Value<'_>,
     row: &mut Row,
 ) -> bool {
     let Some(elements) = array.elements() else { return false };
     let is_empty = elements.clone().next().is_none();
-    match builder {
-        ColumnBuilder::TextList(builder) => {
+    match values {
+        Values::TextList(builder) => {
             if !is_empty && elements.clone().all(|element| element_text(element, key).is_none()) {
                 return false;
             }
@@ -66,7 +61,7 @@ pub(super) fn append_each(
             }
             builder.append(true);
         }
-        ColumnBuilder::StructList { offsets, elements: builder, validity } => {
+        Values::StructList { offsets, elements: builder, validity } => {
             let Some(nested) = &column.nested else { return false };
             if !is_empty && !elements.clone().any(Value::is_object) {
                 return false;
@@ -101,13 +96,12 @@ pub(super) fn element_text<'a>(element: Value<'a>, key: Option<&str>) -> Option<
 /// Appends the entries of an object as structs that hold their keys; false if the value is none, or nothing in it fits.
 pub(super) fn append_entries(
     column: &ColumnPlan,
-    builder: &mut ColumnBuilder,
+    values: &mut Values,
     name: &str,
     object: Value<'_>,
     row: &mut Row,
 ) -> bool {
-    let (Some(nested), ColumnBuilder::StructList { offsets, elements: builder, validity }) = (&column.nested, builder)
-    else {
+    let (Some(nested), Values::StructList { offsets, elements: builder, validity }) = (&column.nested, values) else {
         return false;
     };
     let Some((entries, duplicate_keys)) = entries(object) else { return false };
@@ -133,13 +127,8 @@ pub(super) fn append_entries(
 }
 
 /// Appends an object of whole numbers; false if the value is none, or nothing in it fits.
-pub(super) fn append_counts(
-    column: &ColumnPlan,
-    builder: &mut ColumnBuilder,
-    object: Value<'_>,
-    row: &mut Row,
-) -> bool {
-    let ColumnBuilder::CountMap(builder) = builder else { return false };
+pub(super) fn append_counts(column: &ColumnPlan, values: &mut Values, object: Value<'_>, row: &mut Row) -> bool {
+    let Values::CountMap(builder) = values else { return false };
     let Some((entries, duplicate_keys)) = entries(object) else { return false };
     if !entries.is_empty() && !entries.iter().any(|(_, value)| value::integer(*value, false).is_some()) {
         return false;

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use super::column::ColumnBuilder;
+use super::column::{ColumnBuilder, Values};
 use super::context::{Given, Surroundings};
 use super::nested::{Each, append_counts, append_each, append_entries, append_struct, element_text};
 use super::path;
@@ -112,7 +112,11 @@ fn text_in<'a>(source: &SourcePlan, scan: &Scan<'a>) -> Option<Cow<'a, str>> {
     }
 }
 
+#[inline]
 fn walk<'a>(value: Value<'a>, rest: &[String]) -> Option<Value<'a>> {
+    if rest.is_empty() {
+        return Some(value);
+    }
     rest.iter().try_fold(value, |value, key| value.get(key)).filter(|value| !value.is_null())
 }
 
@@ -149,34 +153,28 @@ pub(super) fn fill(
     row: &mut Row,
 ) {
     let (emitted, consumed) = (consumed, consumed | plan.ignored);
-    let mut filler = Filler { plan, scan, around, emitted, consumed, taken_custom: Vec::new() };
+    let custom = plan.custom_slot.map_or(0, |slot| 1 << slot);
+    let mut filler = Filler { plan, scan, around, emitted, consumed, custom, taken_custom: Vec::new() };
     let (mut rest_done, mut misfits_done) = (false, false);
     for (column, builder) in plan.columns.iter().zip(builders) {
-        match (column.sources.first(), &mut *builder) {
-            (Some(SourcePlan::Rest), ColumnBuilder::Text(text)) => {
+        if column.slots.is_some_and(|slots| slots & scan.present == 0) {
+            builder.append_null();
+            continue;
+        }
+        let is_there = match column.sources.first() {
+            Some(SourcePlan::Rest) => {
                 rest_done = true;
-                if filler.write_custom(row) {
-                    text.append_value(&row.text);
-                } else {
-                    text.append_null();
-                }
+                filler.write_custom(row) && append_text(builder, &row.text)
             }
-            (Some(SourcePlan::Misfits), ColumnBuilder::Text(text)) => {
+            Some(SourcePlan::Misfits) => {
                 misfits_done = true;
                 filler.leftovers(rest_done, row);
-                if row.misfits.is_empty() {
-                    text.append_null();
-                } else {
-                    row.write_misfits();
-                    text.append_value(&row.text);
-                }
+                row.write_misfits() && append_text(builder, &row.text)
             }
-            _ => {
-                let is_absent = column.slots.is_some_and(|slots| slots & scan.present == 0);
-                if is_absent || !filler.append(column, builder, row) {
-                    builder.append_null();
-                }
-            }
+            _ => filler.append(column, builder, row),
+        };
+        if !is_there {
+            builder.append_null();
         }
     }
     if !misfits_done {
@@ -185,13 +183,25 @@ pub(super) fn fill(
 }
 
 impl Row {
-    fn write_misfits(&mut self) {
+    /// Writes what fits nowhere into `text`; false if there is none.
+    fn write_misfits(&mut self) -> bool {
+        if self.misfits.is_empty() {
+            return false;
+        }
         self.text.clear();
         for (path, raw) in &self.misfits {
             push_entry(&mut self.text, path, raw);
         }
         self.text.push('}');
+        true
     }
+}
+
+/// Appends a text; false if the column takes none.
+fn append_text(builder: &mut ColumnBuilder, text: &str) -> bool {
+    let Values::Text(builder) = builder.values() else { return false };
+    builder.append_value(text);
+    true
 }
 
 pub(super) fn push_entry(text: &mut String, key: &str, raw: &str) {
@@ -213,6 +223,8 @@ struct Filler<'f, 'a> {
     around: &'f Surroundings<'f>,
     emitted: SlotSet,
     consumed: SlotSet,
+    /// That of `custom` itself.
+    custom: SlotSet,
     /// Keys inside `custom` that a column holds, with their JSON text.
     taken_custom: Vec<(&'f str, &'a str)>,
 }
@@ -225,7 +237,7 @@ impl<'f, 'a> Filler<'f, 'a> {
                 SourcePlan::Path { slot, rest } => {
                     let Some(value) = self.scan.present(*slot) else { continue };
                     let Some(value) = walk(value, rest) else { continue };
-                    match append_value(column, builder, value, row) {
+                    match append_value(column, builder.values(), value, row) {
                         Fit::Taken => {
                             self.take(column, source, value);
                             return true;
@@ -239,60 +251,39 @@ impl<'f, 'a> Filler<'f, 'a> {
                     let Some(value) = self.scan.present(*slot) else { continue };
                     let is_held = self.plan.held & (1 << slot) != 0;
                     let each = Each { name: self.plan.keys.name(*slot), key: key.as_deref(), is_held };
-                    if append_each(column, builder, each, value, row) {
+                    if append_each(column, builder.values(), each, value, row) {
                         self.consumed |= source.slots();
                         return true;
                     }
                 }
                 SourcePlan::Entries { slot } => {
                     let Some(value) = self.scan.present(*slot) else { continue };
-                    if append_entries(column, builder, self.plan.keys.name(*slot), value, row) {
+                    if append_entries(column, builder.values(), self.plan.keys.name(*slot), value, row) {
                         self.consumed |= source.slots();
                         return true;
                     }
                 }
                 SourcePlan::Join(..) => {
-                    if let (Some(text), ColumnBuilder::Text(builder)) = (text_in(source, self.scan), &mut *builder) {
-                        builder.append_value(&text);
+                    if text_in(source, self.scan).is_some_and(|text| append_text(builder, &text)) {
                         self.consumed |= source.slots();
                         return true;
                     }
                 }
-                SourcePlan::Context(context) => match (self.around.get(*context), &mut *builder) {
-                    (Some(Given::Text(text)), ColumnBuilder::Text(builder)) => {
-                        builder.append_value(text);
+                SourcePlan::Context(context) => {
+                    if self.around.get(*context).is_some_and(|given| append_given(builder, given)) {
                         return true;
                     }
-                    (Some(Given::Integer(number)), ColumnBuilder::Integer(builder)) => {
-                        builder.append_value(number);
-                        return true;
-                    }
-                    (Some(Given::Time(Time::At(us))), ColumnBuilder::Time(builder)) => {
-                        builder.append_value(us);
-                        return true;
-                    }
-                    _ => {}
-                },
+                }
                 SourcePlan::Rest | SourcePlan::Misfits => {}
             }
         }
         false
     }
 
+    #[inline]
     fn take(&mut self, column: &'f ColumnPlan, source: &SourcePlan, value: Value<'a>) {
-        if let Some(custom) = self.plan.custom_slot {
-            for source in &column.sources {
-                if let SourcePlan::Path { slot, rest } = source
-                    && *slot == custom
-                    && let [key] = rest.as_slice()
-                {
-                    self.taken_custom.push((key, value.raw()));
-                }
-            }
-            self.consumed |= source.whole_slots() & !(1 << custom);
-        } else {
-            self.consumed |= source.whole_slots();
-        }
+        self.taken_custom.extend(column.custom_keys.iter().map(|key| (key.as_str(), value.raw())));
+        self.consumed |= source.whole_slots() & !self.custom;
     }
 
     /// A promoted value that does not fit. One that is a key of its own is rescued with all others that no column took.
@@ -370,7 +361,7 @@ impl<'f, 'a> Filler<'f, 'a> {
 
     /// What no column took: into the misfits, unless a column holds the same by another way.
     fn leftovers(&mut self, rest_done: bool, row: &mut Row) {
-        let custom = self.plan.custom_slot.map_or(0, |slot| 1 << slot) | self.plan.custom_slots;
+        let custom = self.custom | self.plan.custom_slots;
         for slot in slots(self.scan.present & !self.consumed & !custom) {
             if let Some(value) = self.scan.present(slot).filter(|_| !self.is_repeated(slot)) {
                 row.misfit(self.plan.keys.name(slot), value);
@@ -423,6 +414,17 @@ fn slots(set: SlotSet) -> impl Iterator<Item = usize> {
         .map(|set| set.trailing_zeros() as usize)
 }
 
+/// Appends what does not come from JSON; false if the column is of another type.
+fn append_given(builder: &mut ColumnBuilder, given: Given<'_>) -> bool {
+    match (given, builder.values()) {
+        (Given::Text(text), Values::Text(builder)) => builder.append_value(text),
+        (Given::Integer(number), Values::Integer(builder)) => builder.append_value(number),
+        (Given::Time(Time::At(us)), Values::Time(builder)) => builder.append_value(us),
+        _ => return false,
+    }
+    true
+}
+
 /// How a value and a column get along.
 enum Fit {
     /// Appended.
@@ -432,42 +434,42 @@ enum Fit {
     Misfit,
 }
 
-fn append_value(column: &ColumnPlan, builder: &mut ColumnBuilder, value: Value<'_>, row: &mut Row) -> Fit {
-    match (column.kind, builder) {
-        (Kind::String, ColumnBuilder::Text(builder)) => {
+fn append_value(column: &ColumnPlan, values: &mut Values, value: Value<'_>, row: &mut Row) -> Fit {
+    match (column.kind, values) {
+        (Kind::String, Values::Text(builder)) => {
             let Some(text) = value.text() else { return Fit::Misfit };
             if text.is_empty() && (column.empty_is_null || column.required) {
                 return Fit::Nothing;
             }
             builder.append_value(&text);
         }
-        (Kind::Json, ColumnBuilder::Text(builder)) => {
+        (Kind::Json, Values::Text(builder)) => {
             builder.append_value(value.raw());
         }
-        (Kind::Int64, ColumnBuilder::Integer(builder)) => {
+        (Kind::Int64, Values::Integer(builder)) => {
             let Some(number) = value::integer(value, column.lenient) else { return Fit::Misfit };
             builder.append_value(number);
         }
-        (Kind::Float64, ColumnBuilder::Float(builder)) => {
+        (Kind::Float64, Values::Float(builder)) => {
             let Some(number) = value::float(value, column.lenient) else { return Fit::Misfit };
             builder.append_value(number);
         }
-        (Kind::Bool, ColumnBuilder::Boolean(builder)) => {
+        (Kind::Bool, Values::Boolean(builder)) => {
             let Some(boolean) = value::boolean(value) else { return Fit::Misfit };
             builder.append_value(boolean);
         }
-        (Kind::Timestamp, ColumnBuilder::Time(builder)) => match value::time(value) {
+        (Kind::Timestamp, Values::Time(builder)) => match value::time(value) {
             Some(Time::At(us)) => builder.append_value(us),
             Some(Time::Never) => return Fit::Nothing,
             None => return Fit::Misfit,
         },
-        (Kind::CountMap, builder) => {
-            if !append_counts(column, builder, value, row) {
+        (Kind::CountMap, values) => {
+            if !append_counts(column, values, value, row) {
                 return Fit::Misfit;
             }
         }
-        (Kind::Struct, builder) => {
-            if !append_struct(column, builder, value, row) {
+        (Kind::Struct, values) => {
+            if !append_struct(column, values, value, row) {
                 return Fit::Misfit;
             }
         }

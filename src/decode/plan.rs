@@ -1,7 +1,11 @@
 //! Schemas, compiled: keys become slots, and each column knows which slots to look at.
 
+use std::sync::Arc;
+
+use super::envelope::telling;
 use super::scan::Keys;
 use crate::columns::Schemas;
+use crate::names::Names;
 use crate::schema::{self, Context, Kind, Schema, Source};
 
 /// A set of slots of one object.
@@ -13,6 +17,8 @@ pub const MAX_KEYS: usize = SlotSet::BITS as usize - 1;
 /// Every dataset, compiled, in the order of [`schema::DATASETS`].
 #[derive(Debug)]
 pub(super) struct Plan {
+    /// Every key that any object may have, those that tell what it is first.
+    pub(super) names: Arc<Names>,
     pub(super) tables: Vec<TablePlan>,
 }
 
@@ -63,6 +69,8 @@ pub(super) struct ColumnPlan {
     pub(super) empty_is_null: bool,
     pub(super) lenient: bool,
     pub(super) promoted: bool,
+    /// The keys inside `custom` that it may take.
+    pub(super) custom_keys: Vec<String>,
     pub(super) nested: Option<ObjectPlan>,
 }
 
@@ -107,15 +115,36 @@ impl SourcePlan {
 
 impl Plan {
     pub(super) fn new(schemas: &Schemas) -> Self {
-        Self { tables: schemas.iter().map(|schema| TablePlan::new(schema)).collect() }
+        let mut keys: Vec<&str> = telling().chain(["custom"]).collect();
+        for schema in schemas.iter() {
+            add_keys(&schema.columns, &mut keys);
+            keys.extend(outer(schema).flat_map(Source::keys));
+        }
+        let names = Arc::new(Names::new(keys));
+        Self { tables: schemas.iter().map(|schema| TablePlan::new(&names, schema)).collect(), names }
     }
 }
 
+fn add_keys<'s>(columns: &'s [schema::Column], keys: &mut Vec<&'s str>) {
+    for column in columns {
+        keys.extend(column.sources.iter().flat_map(Source::keys));
+        add_keys(&column.fields, keys);
+    }
+}
+
+/// What is looked for beside columns.
+fn outer(schema: &Schema) -> impl Iterator<Item = &Source> {
+    schema.emits.iter().map(|emit| &emit.source).chain(schema.ignored.iter().map(|ignored| &ignored.source))
+}
+
 impl TablePlan {
-    fn new(schema: &Schema) -> Self {
-        let outer =
-            schema.emits.iter().map(|emit| &emit.source).chain(schema.ignored.iter().map(|ignored| &ignored.source));
-        let object = ObjectPlan::new(&schema.columns, outer, schema.ignored.iter().map(|ignored| &ignored.source));
+    fn new(names: &Arc<Names>, schema: &Schema) -> Self {
+        let object = ObjectPlan::new(
+            names,
+            &schema.columns,
+            outer(schema),
+            schema.ignored.iter().map(|ignored| &ignored.source),
+        );
         let emits = schema
             .emits
             .iter()
@@ -147,26 +176,27 @@ impl TablePlan {
 
 impl ObjectPlan {
     fn new<'s>(
+        names: &Arc<Names>,
         columns: &'s [schema::Column],
         more: impl Iterator<Item = &'s Source>,
         ignored: impl Iterator<Item = &'s Source>,
     ) -> Self {
         let sources = columns.iter().flat_map(|column| &column.sources);
         let takes_custom = sources.clone().any(|source| *source == Source::Rest);
-        let mut names: Vec<Box<str>> = Vec::new();
+        let mut texts: Vec<Box<str>> = Vec::new();
         let known = sources.chain(more).flat_map(Source::keys).chain(takes_custom.then_some("custom"));
         for key in known {
-            if !names.iter().any(|name| **name == *key) {
-                names.push(key.into());
+            if !texts.iter().any(|text| **text == *key) {
+                texts.push(key.into());
             }
         }
-        let keys = Keys::new(names);
+        let keys = Keys::new(names, texts);
         debug_assert!(keys.len() <= SlotSet::BITS as usize, "slots fit their set");
         let slot = |key: &str| keys.find(key).unwrap_or_default();
         let custom_slots = custom_keys(columns).into_iter().fold(0, |set, key| set | 1 << slot(key));
         let ignored = ignored.flat_map(Source::keys).fold(0, |set, key| set | 1 << slot(key));
-        let columns: Vec<_> = columns.iter().map(|column| ColumnPlan::new(column, &slot)).collect();
         let custom_slot = takes_custom.then(|| slot("custom"));
+        let columns: Vec<_> = columns.iter().map(|column| ColumnPlan::new(names, column, &slot, custom_slot)).collect();
         let rivals = columns
             .iter()
             .enumerate()
@@ -198,7 +228,12 @@ fn custom_keys(columns: &[schema::Column]) -> Vec<&str> {
 }
 
 impl ColumnPlan {
-    fn new(column: &schema::Column, slot: &impl Fn(&str) -> usize) -> Self {
+    fn new(
+        names: &Arc<Names>,
+        column: &schema::Column,
+        slot: &impl Fn(&str) -> usize,
+        custom_slot: Option<usize>,
+    ) -> Self {
         let sources = column
             .sources
             .iter()
@@ -215,8 +250,13 @@ impl ColumnPlan {
         let is_slots =
             |source: &SourcePlan| !matches!(source, SourcePlan::Context(_) | SourcePlan::Rest | SourcePlan::Misfits);
         let slots = sources.iter().all(is_slots).then(|| sources.iter().fold(0, |set, source| set | source.slots()));
+        let custom_key = |source: &SourcePlan| match source {
+            SourcePlan::Path { slot, rest } if Some(*slot) == custom_slot && rest.len() == 1 => Some(rest[0].clone()),
+            _ => None,
+        };
+        let custom_keys = sources.iter().filter_map(custom_key).collect();
         let nested = (!column.fields.is_empty())
-            .then(|| ObjectPlan::new(&column.fields, std::iter::empty(), std::iter::empty()));
+            .then(|| ObjectPlan::new(names, &column.fields, std::iter::empty(), std::iter::empty()));
         Self {
             name: column.name.clone(),
             kind: column.kind,
@@ -226,6 +266,7 @@ impl ColumnPlan {
             empty_is_null: column.empty_is_null,
             lenient: column.lenient,
             promoted: column.promoted,
+            custom_keys,
             nested,
         }
     }

@@ -1,56 +1,57 @@
 //! A look at the keys of an object: the values of known ones into slots, the others beside them.
 
 use std::borrow::Cow;
-
-use xxhash_rust::xxh3::xxh3_64;
+use std::sync::Arc;
 
 use super::plan::{MAX_KEYS, SlotSet};
-use crate::json::Value;
+use crate::json::{Known, Value};
+use crate::names::Names;
 
 /// The known keys of an object, each with the number of its slot.
 #[derive(Debug)]
 pub(super) struct Keys {
-    names: Vec<Box<str>>,
-    /// Open addressing, at most half full; slot number plus one, zero for free.
-    table: Box<[u16]>,
+    texts: Vec<Box<str>>,
+    names: Arc<Names>,
+    /// By the number of the name.
+    slots: Box<[Option<u8>]>,
 }
 
 impl Keys {
-    pub(super) fn new(names: Vec<Box<str>>) -> Self {
-        let mut keys = Self { table: vec![0; (names.len() * 2).next_power_of_two().max(2)].into(), names: Vec::new() };
-        for name in names {
-            let mut at = keys.start(&name);
-            while keys.table[at] != 0 {
-                at = (at + 1) & (keys.table.len() - 1);
-            }
-            keys.names.push(name);
-            keys.table[at] = u16::try_from(keys.names.len()).unwrap_or(u16::MAX);
+    /// Of an object whose keys are all among `names`.
+    pub(super) fn new(names: &Arc<Names>, texts: Vec<Box<str>>) -> Self {
+        let mut slots = vec![None; names.len()];
+        for (slot, text) in (0..).zip(&texts) {
+            let number = names.find(text.as_bytes()).expect("names hold the keys of every object");
+            slots[usize::from(number)] = Some(slot);
         }
-        keys
+        Self { texts, names: Arc::clone(names), slots: slots.into() }
     }
 
-    #[allow(clippy::cast_possible_truncation)]
-    fn start(&self, name: &str) -> usize {
-        xxh3_64(name.as_bytes()) as usize & (self.table.len() - 1)
+    pub(super) fn find(&self, text: &str) -> Option<usize> {
+        self.slot(self.names.find(text.as_bytes())?)
     }
 
-    pub(super) fn find(&self, name: &str) -> Option<usize> {
-        let mut at = self.start(name);
-        loop {
-            match self.table[at] {
-                0 => return None,
-                slot if &*self.names[usize::from(slot) - 1] == name => return Some(usize::from(slot) - 1),
-                _ => at = (at + 1) & (self.table.len() - 1),
-            }
+    /// The slot of a key. What its index did not look for is looked for now.
+    #[inline]
+    fn slot_of(&self, key: Value<'_>) -> Option<usize> {
+        match key.known() {
+            Known::Name(number) => self.slot(number),
+            Known::Stranger => None,
+            Known::Unseen => self.find(&key.key_text()),
         }
+    }
+
+    #[inline]
+    fn slot(&self, number: u16) -> Option<usize> {
+        self.slots[usize::from(number)].map(usize::from)
     }
 
     pub(super) fn name(&self, slot: usize) -> &str {
-        &self.names[slot]
+        &self.texts[slot]
     }
 
     pub(super) fn len(&self) -> usize {
-        self.names.len()
+        self.texts.len()
     }
 }
 
@@ -78,12 +79,12 @@ impl Default for Scan<'_> {
 impl<'a> Scan<'a> {
     /// `None` if the value is no object.
     pub(super) fn of(keys: &Keys, object: Value<'a>) -> Option<Self> {
-        let entries = object.entries()?;
+        let pairs = object.pairs()?;
         let mut scan = Self { object, ..Self::default() };
         let mut seen: SlotSet = 0;
-        for (key, value) in entries {
-            let Some(slot) = keys.find(&key) else {
-                scan.unknown.push((key, value));
+        for (key, value) in pairs {
+            let Some(slot) = keys.slot_of(key) else {
+                scan.unknown.push((key.key_text(), value));
                 continue;
             };
             let bit = 1 << slot;
@@ -162,16 +163,18 @@ mod tests {
 
     #[test]
     fn known_keys_are_slots_and_the_last_of_a_key_counts() {
-        let keys = Keys::new(["a", "b", "c"].map(Into::into).into());
-        let mut index = Index::default();
-        let object = index.parse(r#"{"x":1,"b":2,"a":null,"y":3,"b":4,"x":5,"\u0061":6,"c":1,"c":null}"#).unwrap();
-        let scan = Scan::of(&keys, object).unwrap();
-        assert_eq!(scan.present(0).unwrap().raw(), "6");
-        assert_eq!(scan.present(1).unwrap().raw(), "4");
-        assert!(scan.present(2).is_none());
-        let unknown: Vec<_> = scan.unknown.iter().map(|(key, value)| (key.as_ref(), value.raw())).collect();
-        assert_eq!(unknown, [("x", "5"), ("y", "3")]);
-        assert_eq!(scan.duplicate_keys, 4);
+        let names = Arc::new(Names::new(["x", "c", "b", "a"]));
+        let keys = Keys::new(&names, ["a", "b", "c"].map(Into::into).into());
+        for mut index in [Index::default(), Index::of(names)] {
+            let object = index.parse(r#"{"x":1,"b":2,"a":null,"y":3,"b":4,"x":5,"\u0061":6,"c":1,"c":null}"#).unwrap();
+            let scan = Scan::of(&keys, object).unwrap();
+            assert_eq!(scan.present(0).unwrap().raw(), "6");
+            assert_eq!(scan.present(1).unwrap().raw(), "4");
+            assert!(scan.present(2).is_none());
+            let unknown: Vec<_> = scan.unknown.iter().map(|(key, value)| (key.as_ref(), value.raw())).collect();
+            assert_eq!(unknown, [("x", "5"), ("y", "3")]);
+            assert_eq!(scan.duplicate_keys, 4);
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::iter::FusedIterator;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::compute::interleave_record_batch;
+use arrow::compute::{concat_batches, interleave_record_batch};
 use arrow::datatypes::SchemaRef;
 use arrow::ipc::reader::StreamReader;
 
@@ -158,26 +158,54 @@ impl PartialEq for Cursor {
 
 impl Eq for Cursor {}
 
+/// Rows that follow each other, from which on copying them together is cheaper than one by one.
+const LONG_STRETCH_ROWS: usize = 8;
+
+/// Rows that follow each other in one input.
+#[derive(Clone, Copy)]
+struct Stretch {
+    input: usize,
+    first: usize,
+    rows: usize,
+}
+
 /// A batch being assembled: rows picked from input batches.
 #[derive(Default)]
 struct Assembly {
     inputs: Vec<Arc<SortedBatch>>,
-    picks: Vec<(usize, usize)>,
+    picks: Vec<Stretch>,
+    rows: usize,
     bytes: usize,
     /// Bytes of inputs that no cursor needs any more, kept alive by this batch alone.
     retired_bytes: usize,
 }
 
 impl Assembly {
-    fn build(self) -> Result<Option<RecordBatch>, SortError> {
-        let Some(&(input, first)) = self.picks.first() else { return Ok(None) };
-        // Rows next to each other in one batch, as in data that was in order already, need no copy.
-        let rows = self.picks.len();
-        if self.inputs.len() == 1 && self.picks[rows - 1].1 - first + 1 == rows {
-            return Ok(Some(self.inputs[input].batch.slice(first, rows)));
+    fn pick(&mut self, input: usize, row: usize) {
+        self.rows += 1;
+        match self.picks.last_mut() {
+            Some(last) if last.input == input && last.first + last.rows == row => last.rows += 1,
+            _ => self.picks.push(Stretch { input, first: row, rows: 1 }),
         }
-        let inputs: Vec<_> = self.inputs.iter().map(|input| &input.batch).collect();
-        Ok(Some(interleave_record_batch(&inputs, &self.picks)?))
+    }
+
+    fn build(self) -> Result<Option<RecordBatch>, SortError> {
+        let slice = |pick: &Stretch| self.inputs[pick.input].batch.slice(pick.first, pick.rows);
+        match self.picks.as_slice() {
+            [] => Ok(None),
+            // Rows of data that was in order already need no copy.
+            [pick] => Ok(Some(slice(pick))),
+            picks if self.rows >= LONG_STRETCH_ROWS * picks.len() => {
+                let slices: Vec<_> = picks.iter().map(slice).collect();
+                Ok(Some(concat_batches(slices[0].schema_ref(), &slices)?))
+            }
+            picks => {
+                let inputs: Vec<_> = self.inputs.iter().map(|input| &input.batch).collect();
+                let rows =
+                    picks.iter().flat_map(|pick| (pick.first..pick.first + pick.rows).map(|row| (pick.input, row)));
+                Ok(Some(interleave_record_batch(&inputs, &rows.collect::<Vec<_>>())?))
+            }
+        }
     }
 }
 
@@ -211,7 +239,7 @@ impl Merge {
     pub(super) fn next_batch(&mut self, on_duplicate: &mut OnDuplicate) -> Result<Option<RecordBatch>, SortError> {
         self.assemblies += 1;
         let mut assembly = Assembly::default();
-        while assembly.picks.len() < self.max_rows
+        while assembly.rows < self.max_rows
             && assembly.retired_bytes <= self.max_bytes
             && let Some(mut cursor) = self.cursors.peek_mut()
         {
@@ -225,7 +253,7 @@ impl Merge {
                 on_duplicate(RowRef { batch: &winner.batch, row: *row }, loser);
             } else {
                 let bytes = cursor.row_bytes();
-                if !assembly.picks.is_empty() && assembly.bytes + bytes > self.max_bytes {
+                if assembly.rows > 0 && assembly.bytes + bytes > self.max_bytes {
                     break;
                 }
                 assembly.bytes += bytes;
@@ -236,7 +264,7 @@ impl Merge {
                         assembly.inputs.len() - 1
                     }
                 };
-                assembly.picks.push((input, cursor.row));
+                assembly.pick(input, cursor.row);
                 if self.dedup {
                     self.winner = Some((cursor.current.clone(), cursor.row));
                 }
@@ -253,7 +281,7 @@ impl Merge {
                 PeekMut::pop(cursor);
             }
             // A batch that comes out about as it went in is passed on rather than copied behind another.
-            if assembly.inputs.len() == 1 && assembly.picks.len() >= self.max_rows / 2 {
+            if assembly.inputs.len() == 1 && assembly.rows >= self.max_rows / 2 {
                 break;
             }
         }

@@ -15,6 +15,9 @@ use super::key::{Key, Keys, OwnedKey};
 use super::merge::Merge;
 use crate::sort::batch::row_bytes;
 
+/// What is written to disk, or read from it, at a time: a batch has hundreds of buffers, most of them small.
+const BUFFER_BYTES: usize = 32 << 10;
+
 /// A batch whose rows are in order, never empty.
 pub(super) struct SortedBatch {
     pub(super) batch: RecordBatch,
@@ -80,7 +83,7 @@ pub(super) struct SpilledRun {
 impl SpilledRun {
     pub(super) fn create(schema: &Schema, temp_dir: &Path, level: u32) -> Result<Self, SortError> {
         let file = tempfile::tempfile_in(temp_dir).map_err(SortError::Spill)?;
-        let writer = StreamWriter::try_new_buffered(file, schema)?;
+        let writer = StreamWriter::try_new(BufWriter::with_capacity(BUFFER_BYTES, file), schema)?;
         Ok(Self { writer, tail: OwnedKey::default(), rows: 0, max_batch_bytes: 0, level })
     }
 
@@ -117,7 +120,7 @@ impl SpilledRun {
         let buffered = self.writer.into_inner()?;
         let mut file = buffered.into_inner().map_err(|error| SortError::Spill(error.into_error()))?;
         file.rewind().map_err(SortError::Spill)?;
-        Ok(StreamReader::try_new_buffered(file, None)?)
+        Ok(StreamReader::try_new(BufReader::with_capacity(BUFFER_BYTES, file), None)?)
     }
 }
 
