@@ -1,5 +1,7 @@
 //! CPU work, kept off the threads that wait for the network.
 
+use futures::future::Either;
+
 use crate::error::{Error, Kind};
 
 /// Where CPU work is done.
@@ -8,22 +10,27 @@ pub enum Cpu {
     /// On threads of its own.
     #[default]
     Threads,
-    /// At once, on the thread that asks: in simulations, which must do everything in one order.
+    /// On the thread that asks: in simulations, which must do everything in one order.
     Inline,
 }
 
 impl Cpu {
-    /// Does the work and waits for it. Once begun it is done to its end, even if nobody waits any more.
-    pub async fn run<T, E>(self, work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, E>
+    /// Begins the work; the future waits for it. Once begun it is done to its end, even if nobody waits any more.
+    pub fn run<T, E, W>(self, work: W) -> impl Future<Output = Result<T, E>> + use<T, E, W>
     where
         T: Send + 'static,
         E: From<Error> + Send + 'static,
+        W: FnOnce() -> Result<T, E> + Send + 'static,
     {
         match self {
-            Self::Inline => work(),
-            Self::Threads => tokio::task::spawn_blocking(work)
-                .await
-                .unwrap_or_else(|error| Err(Error::new(Kind::Internal, "a worker thread died").because(error).into())),
+            Self::Inline => Either::Left(async { work() }),
+            Self::Threads => {
+                let at_work = tokio::task::spawn_blocking(work);
+                Either::Right(async {
+                    let died = |error| Error::new(Kind::Internal, "a worker thread died").because(error);
+                    at_work.await.unwrap_or_else(|error| Err(died(error).into()))
+                })
+            }
         }
     }
 }

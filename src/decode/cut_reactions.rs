@@ -57,11 +57,24 @@ impl CutReactions {
         }
         // Fewer than came are counted: the count is behind, so who knows what else is.
         let total = total.filter(|total| *total > rows as u64);
-        let waiting = self.waiting.entry(message).or_insert_with(|| Waiting { total, came: HashSet::new() });
-        waiting.total = waiting.total.zip(total).map(|(one, other)| one.max(other));
+        self.wait(message, total);
         for reaction in embedded() {
             self.reaction(message, reactions, reaction);
         }
+    }
+
+    fn wait(&mut self, message: u64, total: Option<u64>) -> &mut Waiting {
+        let waiting = self.waiting.entry(message).or_insert_with(|| Waiting { total, came: HashSet::new() });
+        waiting.total = waiting.total.zip(total).map(|(one, other)| one.max(other));
+        waiting
+    }
+
+    /// Adds the messages that wait elsewhere.
+    pub(super) fn absorb(&mut self, other: Self) {
+        for (message, Waiting { total, came }) in other.waiting {
+            self.wait(message, total).came.extend(came);
+        }
+        self.remembered += other.remembered;
     }
 
     /// A reaction that became a row.

@@ -58,6 +58,19 @@ impl MessageIndex {
         self.recent.get(&key).copied()
     }
 
+    /// Adds the messages of another index, whose channels have these numbers here.
+    pub(super) fn absorb(&mut self, mut other: Self, numbers: &[u32], temp_dir: Option<&Path>) -> io::Result<()> {
+        loop {
+            for (key, (created_at_us, channel)) in other.recent.drain().chain(other.latest.drain(..)) {
+                self.insert(key, (created_at_us, numbers[channel as usize]), temp_dir)?;
+            }
+            if !other.has_earlier() {
+                return Ok(());
+            }
+            other.load_earlier()?;
+        }
+    }
+
     /// Whether there are messages that are not in memory.
     pub(super) fn has_earlier(&self) -> bool {
         self.runs > 0
@@ -109,5 +122,26 @@ mod tests {
         }
         found.sort_unstable();
         assert_eq!(found, (0..35).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn an_index_takes_over_all_of_another() {
+        let mut one = MessageIndex { in_memory: 10, ..MessageIndex::default() };
+        let mut other = MessageIndex { in_memory: 10, ..MessageIndex::default() };
+        for key in 0..35 {
+            let index = if key % 3 == 0 { &mut one } else { &mut other };
+            index.insert(key, (1, u32::from(key % 3 == 0)), None).unwrap();
+        }
+        one.absorb(other, &[9], None).unwrap();
+        let mut found = Vec::new();
+        loop {
+            found.extend((0..35).filter_map(|key| Some((key, one.get(key)?.1))));
+            if !one.has_earlier() {
+                break;
+            }
+            one.load_earlier().unwrap();
+        }
+        found.sort_unstable();
+        assert_eq!(found, (0..35).map(|key| (key, if key % 3 == 0 { 1 } else { 9 })).collect::<Vec<_>>());
     }
 }

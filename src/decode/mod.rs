@@ -10,6 +10,7 @@ mod cut_reactions;
 mod element;
 pub mod envelope;
 pub mod exclude;
+mod fork;
 mod hashed;
 mod message_index;
 mod nested;
@@ -152,22 +153,24 @@ impl Decoder {
     /// A decoder for the lines of `task`, into rows of these schemas.
     pub fn new(schemas: &Schemas, task: Task) -> Self {
         let tables = schemas.iter().map(Table::new).collect();
-        let plan = Arc::new(Plan::new(schemas));
-        let snapshot = Place { cell: NO_CELL, partition: task.routes.partition(NO_CELL, None).into() };
+        Self::with(Arc::new(Plan::new(schemas)), Arc::clone(schemas.exclusions()), tables, Arc::new(task))
+    }
+
+    fn with(plan: Arc<Plan>, exclusions: Arc<Exclusions>, tables: Vec<Table>, task: Arc<Task>) -> Self {
         Self {
             index: Index::of(Arc::clone(&plan.names)),
             plan,
-            exclusions: Arc::clone(schemas.exclusions()),
+            exclusions,
             element: (0, None),
             keyed: Vec::new(),
             is_taken_apart: false,
-            task: Arc::new(task),
+            snapshot: Place { cell: NO_CELL, partition: task.routes.partition(NO_CELL, None).into() },
+            task,
             tables,
             row: Row::default(),
             seen: HashedSet::default(),
             messages: MessageIndex::default(),
             channel: Channel::default(),
-            snapshot,
             temp_dir: None,
             cids: Vec::new(),
             cid_numbers: HashMap::new(),

@@ -62,7 +62,7 @@ impl Decoder {
     /// Keeps the line for people, if it is one of the first.
     pub(super) fn note(&mut self, at: At, reason: &'static str, detail: Option<&str>, line: &[u8]) {
         let task = &self.task;
-        self.tally.first_set_aside.add(reason, || SetAside {
+        self.tally.first_set_aside.add(reason, at.number, || SetAside {
             task_id: task.task_id.clone(),
             path: None,
             line_number: at.number,

@@ -45,11 +45,13 @@ impl fmt::Display for SetAside {
 pub struct FirstSetAside(BTreeMap<&'static str, Vec<SetAside>>);
 
 impl FirstSetAside {
-    /// Keeps one more, as long as there are few for its reason.
-    pub(super) fn add(&mut self, reason: &'static str, line: impl FnOnce() -> SetAside) {
+    /// Keeps the line of this number, if few of its reason stand before it.
+    pub(super) fn add(&mut self, reason: &'static str, line_number: u64, line: impl FnOnce() -> SetAside) {
         let lines = self.0.entry(reason).or_default();
-        if lines.len() < SHOWN {
+        if lines.len() < SHOWN || lines.last().is_some_and(|last| line_number < last.line_number) {
             lines.push(line());
+            lines.sort();
+            lines.truncate(SHOWN);
         }
     }
 
@@ -61,8 +63,9 @@ impl FirstSetAside {
     pub(super) fn extend(&mut self, other: Self) {
         for (reason, more) in other.0 {
             let lines = self.0.entry(reason).or_default();
-            let room = SHOWN - lines.len();
-            lines.extend(more.into_iter().take(room));
+            lines.extend(more);
+            lines.sort();
+            lines.truncate(SHOWN);
         }
     }
 
@@ -151,11 +154,11 @@ mod tests {
                     detail: None,
                     excerpt: String::new(),
                 };
-                first.add(reason, || line);
+                first.add(reason, line.line_number, || line);
             }
         }
         let of: Vec<_> = first.of(|reason| reason != "unclassified").iter().map(|line| line.line_number).collect();
-        assert_eq!(of, [15, 15, 16, 16, 17]);
+        assert_eq!(of, [0, 0, 1, 1, 2]);
         let mut both = first.clone();
         both.extend(first);
         assert_eq!(both.of(|_| true).len(), 5);

@@ -61,6 +61,11 @@ impl Table {
         }
     }
 
+    /// An empty table of the same schema.
+    pub(super) fn another(&self) -> Self {
+        Self::new(&self.schema)
+    }
+
     #[allow(clippy::too_many_arguments)]
     pub(super) fn append(
         &mut self,

@@ -25,10 +25,10 @@ use crate::sort::collector::Collector;
 const GATHERED_BYTES: usize = 512 << 10;
 
 /// A line that is longer takes more than a decoder's share of the memory.
-const LONG_LINE_BYTES: usize = 4 << 20;
+pub(super) const LONG_LINE_BYTES: usize = 4 << 20;
 
 /// Files that hold a long line at a time, in the whole process.
-static LONG_LINES: Semaphore = Semaphore::const_new(1);
+pub(super) static LONG_LINES: Semaphore = Semaphore::const_new(1);
 
 /// Why a file could not be decoded to its end.
 #[derive(Debug)]
@@ -95,23 +95,23 @@ impl Chunks for Download {
 
 /// A file being decoded. It owns all that it needs, so that each step may be done by another thread.
 pub(crate) struct FileDecoder<R> {
-    decompress: Decompress,
-    head: Head,
-    splitter: Splitter,
-    taker: Taker<R>,
+    pub(super) decompress: Decompress,
+    pub(super) head: Head,
+    pub(super) splitter: Splitter,
+    pub(super) taker: Taker<R>,
 }
 
 /// How the file is cut.
-enum Splitter {
+pub(super) enum Splitter {
     Lines(LineSplitter),
     Array(ArraySplitter),
 }
 
 /// What the file begins with.
-struct Head {
+pub(super) struct Head {
     task_id: String,
     /// The file on disk, when nobody exported it just now.
-    path: Option<String>,
+    pub(super) path: Option<String>,
     bytes: Vec<u8>,
     /// Nothing that is left out on purpose may be in it.
     is_shown: bool,
@@ -119,8 +119,8 @@ struct Head {
 }
 
 /// Lines into rows.
-struct Taker<R> {
-    decoder: Decoder,
+pub(super) struct Taker<R> {
+    pub(super) decoder: Decoder,
     rows: R,
     /// The file, for people.
     name: String,
@@ -214,16 +214,7 @@ impl<R: Rows> FileDecoder<R> {
             splitter.push(bytes, &mut taker)
         })?;
         head.check()?;
-        splitter.finish(&mut taker)?;
-        let Taker { decoder, mut rows, .. } = taker;
-        let (rest, mut tally) = decoder.finish().map_err(no_room)?;
-        if let Some(path) = &head.path {
-            tally.first_set_aside.found_in(path);
-        }
-        for (dataset, batch) in rest {
-            rows.take(dataset, batch)?;
-        }
-        Ok((tally, rows))
+        taker.end(splitter, head.path.as_deref())
     }
 }
 
@@ -270,6 +261,28 @@ impl Splitter {
 }
 
 impl<R: Rows> Taker<R> {
+    /// The end of the file, which is at this path if it is on disk: what its lines were.
+    pub(super) fn end(mut self, splitter: Splitter, path: Option<&str>) -> Result<(Tally, R), FileError> {
+        splitter.finish(&mut self)?;
+        let Self { decoder, mut rows, .. } = self;
+        let (rest, mut tally) = decoder.finish().map_err(no_room)?;
+        if let Some(path) = path {
+            tally.first_set_aside.found_in(path);
+        }
+        for (dataset, batch) in rest {
+            rows.take(dataset, batch)?;
+        }
+        Ok((tally, rows))
+    }
+
+    /// Another for lines of the same file.
+    pub(super) fn fork(&self) -> Self
+    where
+        R: Clone,
+    {
+        Self { decoder: self.decoder.fork(), rows: self.rows.clone(), name: self.name.clone(), ..*self }
+    }
+
     /// Another run with more memory would decode what is too long only for this one.
     fn check_room(&self, line: Line<'_>) -> Result<(), FileError> {
         let Line { number, length, .. } = line;
@@ -281,7 +294,7 @@ impl<R: Rows> Taker<R> {
         Err(FileError::Other(Error::new(Kind::Usage, message).hint("256MiB is enough for lines of any length")))
     }
 
-    fn line(&mut self, line: Line<'_>) -> Result<(), FileError> {
+    pub(super) fn line(&mut self, line: Line<'_>) -> Result<(), FileError> {
         self.check_room(line)?;
         self.rows.see(None, line.bytes);
         self.decoder.line(line).map_err(no_room)?;
@@ -304,7 +317,7 @@ impl<R: Rows> Taker<R> {
 }
 
 /// The next bytes of a file; nothing at its end.
-async fn gather(file: &mut impl Chunks, each: impl Fn(&Bytes)) -> Result<Vec<Bytes>, FileError> {
+pub(super) async fn gather(file: &mut impl Chunks, each: impl Fn(&Bytes)) -> Result<Vec<Bytes>, FileError> {
     let mut chunks = Vec::new();
     let mut bytes = 0;
     while bytes < GATHERED_BYTES
@@ -319,7 +332,7 @@ async fn gather(file: &mut impl Chunks, each: impl Fn(&Bytes)) -> Result<Vec<Byt
 
 impl Head {
     /// Takes what is missing of it.
-    fn take(&mut self, bytes: &[u8]) -> Result<()> {
+    pub(super) fn take(&mut self, bytes: &[u8]) -> Result<()> {
         let missing = HEAD_BYTES - self.bytes.len();
         if missing == 0 {
             return Ok(());
@@ -329,7 +342,7 @@ impl Head {
     }
 
     /// Refuses a file that is plainly no export: no line of it is worth a look.
-    fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         let Some(what) = stranger(&self.bytes, self.version == ExportVersion::V2) else { return Ok(()) };
         let shown = self.is_shown.then(|| format!("it begins with: {}", excerpt(&self.bytes)));
         if let Some(path) = &self.path {
@@ -362,7 +375,7 @@ fn is_whole(line: &[u8]) -> bool {
     }
 }
 
-fn no_room(error: io::Error) -> FileError {
+pub(super) fn no_room(error: io::Error) -> FileError {
     FileError::Other(
         Error::new(Kind::Temporary, "cannot keep lines in the temporary directory")
             .because(error)

@@ -5,6 +5,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use super::*;
+use crate::decode::Routes;
 
 fn decoder(version: ExportVersion, task: Task) -> FileDecoder<Arc<Collector>> {
     let schemas = Schemas::default();
@@ -17,8 +18,23 @@ fn decode_in(bytes: &[u8], step: usize) -> Result<Tally, FileError> {
 }
 
 fn decode_as(version: ExportVersion, bytes: &[u8], step: usize) -> Result<Tally, FileError> {
-    let routes = crate::decode::Routes::new(&[], 0, jiff::Timestamp::UNIX_EPOCH, false);
-    let task = Task {
+    let routes = Routes::new(&[], 0, jiff::Timestamp::UNIX_EPOCH, false);
+    let chunks = || bytes.chunks(step).map(Bytes::copy_from_slice).collect::<Vec<_>>();
+    let one = decoder(version, task(routes.clone())).push(chunks()).and_then(FileDecoder::finish);
+    let many = in_blocks(decoder(version, task(routes)), chunks(), 3, 20);
+    match (&one, &many) {
+        (Ok((one, _)), Ok((many, _))) => assert_eq!(one, many, "of one decoder and of several"),
+        (one, many) => assert_eq!(
+            format!("{:?}", one.as_ref().err()),
+            format!("{:?}", many.as_ref().err()),
+            "of one decoder and of several"
+        ),
+    }
+    one.map(|(tally, _)| tally)
+}
+
+fn task(routes: Routes) -> Task {
+    Task {
         task_id: "t".to_owned(),
         exported_at: jiff::Timestamp::UNIX_EPOCH,
         channels: None,
@@ -26,10 +42,88 @@ fn decode_as(version: ExportVersion, bytes: &[u8], step: usize) -> Result<Tally,
         superseded: Arc::default(),
         routes: Arc::new(routes),
         keep_raw: false,
+    }
+}
+
+struct Pieces(std::vec::IntoIter<Bytes>);
+
+impl Chunks for Pieces {
+    async fn chunk(&mut self) -> Result<Option<Bytes>, FileError> {
+        Ok(self.0.next())
+    }
+}
+
+fn in_blocks(
+    decoder: FileDecoder<Arc<Collector>>,
+    chunks: Vec<Bytes>,
+    decoders: usize,
+    block_bytes: usize,
+) -> Result<(Tally, Arc<Collector>), FileError> {
+    let mut pieces = Pieces(chunks.into_iter());
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(decoder.read_blocks(decoders, block_bytes, &mut pieces, Cpu::Inline, |_| {}))
+}
+
+/// Messages, users and reactions on lines of their own, which may come before their message and far from it.
+fn shuffled_lines(random: &mut impl FnMut(u64) -> u64) -> String {
+    let mut lines = Vec::new();
+    for message in 0..300 {
+        let cid = format!("messaging:{}", random(7));
+        lines.push(format!(
+            r#"{{"id":"m{message}","cid":"{cid}","type":"regular","text":"t","user":{{"id":"u{}"}},"created_at":"2026-01-0{}T00:00:00Z","reaction_counts":{{"like":2}}}}"#,
+            random(20),
+            1 + random(3)
+        ));
+        for reaction in 0..random(3) {
+            let message = random(310);
+            lines.push(format!(
+                r#"{{"message_id":"m{message}","user_id":"u{reaction}","type":"like","score":{},"created_at":"2026-01-05T00:00:00Z"}}"#,
+                lines.len()
+            ));
+        }
+    }
+    for last in (1..lines.len()).rev() {
+        lines.swap(last, usize::try_from(random(last as u64 + 1)).unwrap());
+    }
+    lines.join("\n") + "\n"
+}
+
+#[test]
+fn several_decoders_make_the_rows_of_one() {
+    let seed = std::env::var("SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+        .unwrap_or_else(|| std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64);
+    println!("SEED={seed}");
+    let mut state = seed | 1;
+    let mut random = move |below: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % below
     };
-    let chunks = bytes.chunks(step).map(Bytes::copy_from_slice).collect();
-    let (tally, _) = decoder(version, task).push(chunks)?.finish()?;
-    Ok(tally)
+    for _ in 0..20 {
+        let lines = shuffled_lines(&mut random);
+        let new = || decoder(ExportVersion::V2, task(Routes::into_days(jiff::Timestamp::UNIX_EPOCH, false)));
+        let rows = |(tally, collector): (Tally, Arc<Collector>)| {
+            let mut rows = Vec::new();
+            for dataset in 0..crate::schema::DATASETS.len() {
+                let Some(batches) = Collector::take(&collector, dataset).unwrap() else { continue };
+                let schema = Arc::clone(batches.schema());
+                let batches: Vec<_> = batches.collect::<Result<_, _>>().unwrap();
+                rows.push((dataset, arrow::compute::concat_batches(&schema, &batches).unwrap()));
+            }
+            (tally, rows)
+        };
+        let chunks = || lines.as_bytes().chunks(997).map(Bytes::copy_from_slice).collect::<Vec<_>>();
+        let wanted = rows(new().push(chunks()).unwrap().finish().unwrap());
+        assert!(wanted.0.rejected > 0 && wanted.0.lines["reactions"] > 100);
+        let (decoders, block_bytes) = (2 + random(4), 1 + random(5000));
+        let (decoders, block_bytes) = (usize::try_from(decoders).unwrap(), usize::try_from(block_bytes).unwrap());
+        let found = rows(in_blocks(new(), chunks(), decoders, block_bytes).unwrap());
+        assert_eq!(found.0, wanted.0, "{decoders} decoders, blocks of {block_bytes}");
+        assert!(found.1 == wanted.1, "{decoders} decoders, blocks of {block_bytes}");
+    }
 }
 
 fn decode(bytes: &[u8]) -> Result<Tally, FileError> {
@@ -168,7 +262,7 @@ fn a_line_of_100_mb_is_skipped_and_reported() {
         channels: None,
         users: None,
         superseded: Arc::default(),
-        routes: Arc::new(crate::decode::Routes::new(&[], 0, jiff::Timestamp::UNIX_EPOCH, false)),
+        routes: Arc::new(Routes::new(&[], 0, jiff::Timestamp::UNIX_EPOCH, false)),
         keep_raw: false,
     };
     let huge = || {

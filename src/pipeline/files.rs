@@ -49,8 +49,11 @@ impl Pipeline<'_> {
         let mut tally = Tally::default();
         let mut requests = Requests::default();
         {
-            let mut decoded = stream::iter(files.iter().map(|file| self.decode(file, &into, &collector)))
-                .buffer_unordered(settings.memory.decoders());
+            let most = settings.memory.decoders();
+            // Few files are decoded by several each.
+            let of_each = most / files.len().clamp(1, most);
+            let mut decoded = stream::iter(files.iter().map(|file| self.decode(file, &into, &collector, of_each)))
+                .buffer_unordered(most);
             while let Some(one) = decoded.try_next().await? {
                 tally.add(one);
             }
@@ -94,7 +97,13 @@ impl Pipeline<'_> {
         self.stage(state, &span, before, Decoded { collector, requests, tally, cells, begun_at }).await.map(Some)
     }
 
-    async fn decode(&self, file: &ExportFile, into: &Destination, collector: &Arc<Collector>) -> Result<Tally> {
+    async fn decode(
+        &self,
+        file: &ExportFile,
+        into: &Destination,
+        collector: &Arc<Collector>,
+        decoders: usize,
+    ) -> Result<Tally> {
         let Self { settings, progress, .. } = self;
         let (routes, channels) = match into {
             Destination::Days => (Routes::into_days(file.exported_at, settings.by_channel_type), None),
@@ -117,7 +126,7 @@ impl Pipeline<'_> {
             .within(settings.memory)
             .with_temp_dir(settings.temp_dir.as_deref());
         let mut bytes = file.open().await?;
-        let read = decoder.read(&mut bytes, self.cpu, |chunk| progress.downloaded(chunk.len())).await;
+        let read = decoder.read_with(decoders, &mut bytes, self.cpu, |chunk| progress.downloaded(chunk.len())).await;
         let (tally, _) = read.map_err(|error| match error {
             FileError::Broken(why) => file.is_broken(&why),
             FileError::Download(error) => error.into(),

@@ -7,6 +7,7 @@
 //! Exports run side by side; as many downloads at a time as there are cores and memory for are decoded, each while its next bytes arrive.
 //! Nothing is visible to anybody until the proposal is committed.
 
+mod blocks;
 pub mod channels;
 mod covers;
 mod exports;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use bytes::Bytes;
 
 use super::comparison::Comparison;
@@ -12,7 +13,6 @@ use super::vanishing::Vanishing;
 use super::{Content, file_options};
 use crate::error::Result;
 use crate::schema::Schema;
-use crate::sort::SortedBatches;
 use crate::sort::hidden::visible;
 
 /// What there is to do next, in this order for each file.
@@ -41,7 +41,6 @@ struct Open {
 pub(super) struct Encoder {
     schema: Arc<Schema>,
     options: FileOptions,
-    pieces: FileCutter<SortedBatches>,
     vanishing: Arc<Vanishing>,
     comparison: Option<Comparison>,
     open: Option<Open>,
@@ -52,14 +51,12 @@ impl Encoder {
     /// For rows of this schema.
     pub(super) fn new(
         schema: Arc<Schema>,
-        rows: SortedBatches,
         options: &FileOptions,
         vanishing: Arc<Vanishing>,
         comparison: Option<Comparison>,
     ) -> Self {
         let options = file_options(&schema, options);
-        let pieces = FileCutter::new(rows);
-        Self { schema, options, pieces, vanishing, comparison, open: None, contents: BTreeMap::new() }
+        Self { schema, options, vanishing, comparison, open: None, contents: BTreeMap::new() }
     }
 
     /// What each cell holds, when all is done.
@@ -71,17 +68,20 @@ impl Encoder {
         contents
     }
 
-    /// Encodes until there is something to do; nothing when all is done.
-    pub(super) fn step(mut self) -> Result<(Self, Vec<Output>)> {
+    /// Encodes the next rows: what there is to do.
+    pub(super) fn take(mut self, batch: RecordBatch) -> Result<(Self, Vec<Output>)> {
         let mut outputs = Vec::new();
-        while outputs.is_empty() {
-            let Some(piece) = self.pieces.next().transpose()? else {
-                if let Some(open) = self.open.take() {
-                    close(open, &mut outputs)?;
-                }
-                break;
-            };
-            self.encode(piece, &mut outputs)?;
+        for piece in FileCutter::new(std::iter::once(Ok(batch))) {
+            self.encode(piece?, &mut outputs)?;
+        }
+        Ok((self, outputs))
+    }
+
+    /// Ends the last file, after all rows.
+    pub(super) fn end(mut self) -> Result<(Self, Vec<Output>)> {
+        let mut outputs = Vec::new();
+        if let Some(open) = self.open.take() {
+            close(open, &mut outputs)?;
         }
         Ok((self, outputs))
     }

@@ -13,6 +13,7 @@ mod vanishing;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -93,7 +94,8 @@ struct Open {
 }
 
 impl Writer {
-    /// Writes all rows of the dataset at this place in [`schema::DATASETS`]. What is encoded is on its way while more is encoded.
+    /// Writes all rows of the dataset at this place in [`schema::DATASETS`]: rows are put in order while those before them are encoded,
+    /// and what is encoded is on its way meanwhile.
     ///
     /// `comparison` has seen, or sees meanwhile, the rows that were dropped for others.
     pub async fn write(
@@ -104,30 +106,45 @@ impl Writer {
         written: &mut Written,
     ) -> Result<()> {
         let schema = Arc::clone(self.schemas.get(dataset));
-        let mut encoder = Encoder::new(schema, rows, &self.options, Arc::clone(&self.vanishing), comparison);
+        let mut encoder = Encoder::new(schema, &self.options, Arc::clone(&self.vanishing), comparison);
         let mut open: Option<Open> = None;
-        loop {
-            let (next, outputs) = self.cpu.run(move || encoder.step()).await?;
-            encoder = next;
-            if outputs.is_empty() {
-                break;
-            }
-            for output in outputs {
-                match (output, open.take()) {
-                    (Output::Begin { cell, partition }, None) => open = Some(self.open(cell, partition)?),
-                    (Output::Bytes(bytes), Some(mut file)) => {
-                        file.upload.write(bytes).await?;
-                        open = Some(file);
-                    }
-                    (Output::End(summary), Some(file)) => {
-                        written.files.push(self.close(dataset, file, &summary).await?);
-                    }
-                    _ => return Err(Error::new(Kind::Internal, "a file was not encoded in its order")),
-                }
-            }
+        let (mut rows, mut batch) = self.cpu.run(move || next(rows)).await?;
+        while let Some(sorted) = batch.take() {
+            let (merged, encoded) =
+                tokio::try_join!(self.cpu.run(move || next(rows)), self.cpu.run(move || encoder.take(sorted)))?;
+            (rows, batch) = merged;
+            let outputs;
+            (encoder, outputs) = encoded;
+            self.act(dataset, outputs, &mut open, written).await?;
         }
+        let (encoder, outputs) = self.cpu.run(move || encoder.end()).await?;
+        self.act(dataset, outputs, &mut open, written).await?;
         let name = schema::DATASETS[dataset];
         written.contents.extend(encoder.contents().into_iter().map(|(cell, content)| ((cell, name), content)));
+        Ok(())
+    }
+
+    /// Moves on what was encoded.
+    async fn act(
+        &self,
+        dataset: usize,
+        outputs: Vec<Output>,
+        open: &mut Option<Open>,
+        written: &mut Written,
+    ) -> Result<()> {
+        for output in outputs {
+            match (output, open.take()) {
+                (Output::Begin { cell, partition }, None) => *open = Some(self.open(cell, partition)?),
+                (Output::Bytes(bytes), Some(mut file)) => {
+                    file.upload.write(bytes).await?;
+                    *open = Some(file);
+                }
+                (Output::End(summary), Some(file)) => {
+                    written.files.push(self.close(dataset, file, &summary).await?);
+                }
+                _ => return Err(Error::new(Kind::Internal, "a file was not encoded in its order")),
+            }
+        }
         Ok(())
     }
 
@@ -162,6 +179,12 @@ impl Writer {
         };
         Ok((cell, file))
     }
+}
+
+/// The next rows, and what is left.
+fn next(mut rows: SortedBatches) -> Result<(SortedBatches, Option<RecordBatch>)> {
+    let batch = rows.next().transpose()?;
+    Ok((rows, batch))
 }
 
 fn file_options(schema: &Schema, options: &FileOptions) -> FileOptions {
