@@ -5,6 +5,7 @@
 //! ```
 //! Files on disk take the same way from `decode` on ([`files`]), exports of users from asking on, without cells (`users.rs`).
 //! Exports run side by side; as many downloads at a time as there are cores and memory for are decoded, each while its next bytes arrive.
+//! Where there are fewer files than that, several decoders share one (`blocks.rs`).
 //! Nothing is visible to anybody until the proposal is committed.
 
 mod blocks;
