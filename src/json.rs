@@ -361,6 +361,33 @@ fn special(bytes: &[u8], mut at: usize) -> usize {
     at + rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)).unwrap_or(rest.len())
 }
 
+/// What a text with valid escapes stands for; none if it has half of a surrogate pair.
+fn unescape(text: &str) -> Option<String> {
+    let unit = |at: usize| u16::from_str_radix(text.get(at..at + 6)?.strip_prefix("\\u")?, 16).ok();
+    let mut plain = String::with_capacity(text.len());
+    let mut copied = 0;
+    while let Some(found) = memchr::memchr(b'\\', &text.as_bytes()[copied..]) {
+        let at = copied + found;
+        plain.push_str(&text[copied..at]);
+        let (character, length) = match text.as_bytes().get(at + 1)? {
+            b'b' => ('\u{8}', 2),
+            b'f' => ('\u{c}', 2),
+            b'n' => ('\n', 2),
+            b'r' => ('\r', 2),
+            b't' => ('\t', 2),
+            b'u' => match char::from_u32(unit(at)?.into()) {
+                Some(character) => (character, 6),
+                None => (char::decode_utf16([unit(at)?, unit(at + 6)?]).next()?.ok()?, 12),
+            },
+            itself => (char::from(*itself), 2),
+        };
+        plain.push(character);
+        copied = at + length;
+    }
+    plain.push_str(&text[copied..]);
+    Some(plain)
+}
+
 impl<'a> Value<'a> {
     /// `null`
     pub(crate) const NULL: Value<'static> = Value {
@@ -427,10 +454,8 @@ impl<'a> Value<'a> {
         if !self.is_text() {
             return None;
         }
-        if has_escapes {
-            return serde_json::from_str(self.raw()).ok().map(Cow::Owned);
-        }
-        Some(Cow::Borrowed(&self.text[start as usize + 1..end as usize - 1]))
+        let inside = &self.text[start as usize + 1..end as usize - 1];
+        if has_escapes { unescape(inside).map(Cow::Owned) } else { Some(Cow::Borrowed(inside)) }
     }
 
     /// Whether a key is a name that its index knows.
@@ -565,148 +590,6 @@ impl<'a> Iterator for Elements<'a> {
 }
 
 #[cfg(test)]
+#[path = "json_tests.rs"]
 #[allow(clippy::unwrap_used)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn tree(value: Value<'_>) -> serde_json::Value {
-        if let Some(entries) = value.entries() {
-            return entries.map(|(key, value)| (key.into_owned(), tree(value))).collect();
-        }
-        if let Some(elements) = value.elements() {
-            return elements.map(tree).collect();
-        }
-        serde_json::from_str(value.raw()).unwrap()
-    }
-
-    fn parse(text: &str) -> Result<serde_json::Value, JsonError> {
-        Index::default().parse(text).map(tree)
-    }
-
-    #[test]
-    fn every_kind_of_value_is_found_where_it_stands() {
-        let text = " { \"a\\\"b\" : [ 1 , -2.5e+3,\"\" , { } ,[],null ] ,\"k\":true,\"k\": \"\\u00e9\\n\" } ";
-        let mut index = Index::default();
-        let value = index.parse(text).unwrap();
-        assert_eq!(value.raw(), text.trim());
-        let entries: Vec<_> = value.entries().unwrap().map(|(key, value)| (key.into_owned(), value.raw())).collect();
-        let list = "[ 1 , -2.5e+3,\"\" , { } ,[],null ]";
-        assert_eq!(entries, [("a\"b".to_owned(), list), ("k".to_owned(), "true"), ("k".to_owned(), "\"\\u00e9\\n\"")]);
-        let elements: Vec<_> = value.get("a\"b").unwrap().elements().unwrap().map(Value::raw).collect();
-        assert_eq!(elements, ["1", "-2.5e+3", "\"\"", "{ }", "[]", "null"]);
-        assert_eq!(value.get("k").unwrap().text().unwrap(), "é\n");
-        assert!(value.get("x").is_none() && value.text().is_none() && value.elements().is_none());
-    }
-
-    #[test]
-    fn keys_are_recognised_in_any_order_and_at_any_depth() {
-        let names = Arc::new(Names::new(["id", "user", "text"]));
-        let mut index = Index::of(names);
-        let mut keys = |text: &str| {
-            let mut found = Vec::new();
-            let mut objects = vec![index.parse(text).unwrap()];
-            while let Some(object) = objects.pop() {
-                for (key, value) in object.pairs().into_iter().flatten() {
-                    found.push((key.key_text().into_owned(), key.known()));
-                    objects.push(value);
-                }
-            }
-            found.into_iter().map(|(key, known)| format!("{key} {known:?}")).collect::<Vec<_>>().join(", ")
-        };
-        for _ in 0..3 {
-            assert_eq!(
-                keys(r#"{"id":1,"user":{"id":2,"x":{"id":3},"text":4},"text":5,"":6,"t\u0065xt":7,"id":8}"#),
-                "id Name(0), user Name(1), text Name(2),  Stranger, text Unseen, id Name(0), \
-                 id Name(0), x Stranger, text Name(2), id Name(0)"
-            );
-            assert_eq!(keys(r#"{"text":1,"user":[{"user":{}}],"id":2}"#), "text Name(2), user Name(1), id Name(0)");
-        }
-        let mut index = Index::default();
-        let (key, _) = index.parse(r#"{"id":1}"#).unwrap().pairs().unwrap().next().unwrap();
-        assert_eq!(key.known(), Known::Unseen);
-    }
-
-    #[test]
-    fn what_is_no_json_is_told_by_its_place() {
-        let said = |text: &str| parse(text).unwrap_err().to_string();
-        insta::assert_snapshot!(
-            [
-                "",
-                "{",
-                "{a",
-                "{\"a\"",
-                "{\"a\":1",
-                "{\"a\":1,}",
-                "[1 2]",
-                "[1,]",
-                "01",
-                "-",
-                "1.",
-                "1e",
-                "tru",
-                "\"a",
-                "\"\t\"",
-                "\"\\x\"",
-                "\"\\u12\"",
-                "{} {}"
-            ]
-            .map(|text| format!("{text:?}: {}\n", said(text)))
-            .concat()
-        );
-        assert_eq!(parse(&"[".repeat(MAX_DEPTH + 1)), Err(JsonError::TooDeep));
-        assert_eq!(parse(&format!("[0{}]", ",0".repeat(MAX_VALUES))), Err(JsonError::TooMany));
-    }
-
-    #[test]
-    fn the_end_of_a_text_is_found_at_any_place() {
-        for length in 0..40 {
-            for special in ["\"", "\\", "\u{1f}", "\0"] {
-                let text = format!(
-                    "{}{special}{}",
-                    "aé\u{80}~".repeat(length)[..].chars().take(length).collect::<String>(),
-                    "x\"\\".repeat(9)
-                );
-                let found = super::special(text.as_bytes(), 0);
-                assert_eq!(text.as_bytes()[found], special.as_bytes()[0], "{text:?}");
-            }
-        }
-    }
-
-    fn json() -> impl Strategy<Value = serde_json::Value> {
-        let leaf = prop_oneof![
-            Just(serde_json::Value::Null),
-            any::<bool>().prop_map(Into::into),
-            any::<i64>().prop_map(Into::into),
-            any::<f64>().prop_map(Into::into),
-            ".{0,20}".prop_map(serde_json::Value::from),
-        ];
-        leaf.prop_recursive(5, 60, 8, |inner| {
-            prop_oneof![
-                prop::collection::vec(inner.clone(), 0..8).prop_map(Into::into),
-                prop::collection::btree_map(".{0,12}", inner, 0..8).prop_map(|map| map.into_iter().collect()),
-            ]
-        })
-    }
-
-    proptest! {
-        #[test]
-        fn values_are_those_of_another_parser(value in json(), pretty: bool) {
-            let text = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) }.unwrap();
-            prop_assert_eq!(parse(&text).unwrap(), serde_json::from_str::<serde_json::Value>(&text).unwrap());
-        }
-
-        #[test]
-        fn a_damaged_text_is_json_if_another_parser_says_so(
-            value in json(), at: prop::sample::Index, with in "[\\x00-\\x7f]", replaces: bool,
-        ) {
-            let mut text: Vec<char> = serde_json::to_string(&value).unwrap().chars().collect();
-            let at = at.index(text.len());
-            text.splice(at..at + usize::from(replaces), with.chars());
-            let text: String = text.into_iter().collect();
-            let is_json = serde_json::from_str::<serde::de::IgnoredAny>(&text).is_ok();
-            prop_assert_eq!(Index::default().parse(&text).is_ok(), is_json, "{}", text);
-        }
-    }
-}
+mod tests;
