@@ -72,7 +72,7 @@ pub struct FileOptions {
     pub sorting_columns: Vec<String>,
     /// Columns with bloom filters.
     pub bloom_columns: Vec<String>,
-    /// Columns with statistics for each page, beside the sorting columns; all others have them for each row group.
+    /// Columns with statistics, for each row group and page, beside the sorting columns and those with bloom filters; others have none.
     pub stats_columns: Vec<String>,
     /// Columns whose values hardly repeat: no dictionary is tried.
     pub unique_columns: Vec<String>,
@@ -237,13 +237,15 @@ fn properties(schema: &SchemaDescriptor, options: &FileOptions) -> Result<Writer
     let unique = roots(schema, &options.unique_columns, "plain encoding")?;
     let mut paged = roots(schema, &options.stats_columns, "page statistics")?;
     paged.extend(roots(schema, &options.sorting_columns, "sorting")?);
+    paged.extend(&bloom);
     let metadata = options.metadata.iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone())).collect();
     let mut builder = WriterProperties::builder()
         // Readers parse "<application> version <version>" and distrust the statistics of a file where they cannot.
         .set_created_by(concat!("chatlake version ", env!("CARGO_PKG_VERSION")).to_owned())
         .set_compression(options.compression)
         .set_max_row_group_row_count(Some(options.row_group_rows))
-        .set_statistics_enabled(EnabledStatistics::Chunk)
+        // Readers load the whole footer before they know that a file has nothing for them: it holds what they filter by.
+        .set_statistics_enabled(EnabledStatistics::None)
         .set_statistics_truncate_length(Some(STATISTICS_BYTES))
         .set_column_index_truncate_length(Some(STATISTICS_BYTES))
         .set_sorting_columns(Some(sorting_columns(schema, &options.sorting_columns)?))

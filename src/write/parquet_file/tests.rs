@@ -145,6 +145,8 @@ fn a_file_declares_its_order_origin_statistics_and_encodings() {
         assert_eq!(text.null_count_opt(), Some(next.div_ceil(10) - u64::div_ceil(first, 10)));
         first = next;
         assert!(row_group.column(leaf("mentions")).statistics().is_some());
+        assert!(row_group.column(leaf("mentions")).column_index_range().is_some());
+        assert!(row_group.column(leaf("custom")).statistics().is_none());
         assert!(!pages.offset_index(group, leaf("text")).unwrap().page_locations().is_empty());
     }
 }
