@@ -94,17 +94,22 @@ impl Encoder {
             return Ok(());
         }
         content.rows += batch.num_rows() as u64;
-        let goes_on = |open: &Open| open.cell == cell && open.partition == partition && !open.file.is_full();
-        if !self.open.as_ref().is_some_and(goes_on) {
-            if let Some(open) = self.open.take() {
-                close(open, outputs)?;
+        let mut rest = visible(&batch);
+        while rest.num_rows() > 0 {
+            let goes_on = |open: &Open| open.cell == cell && open.partition == partition && !open.file.is_full();
+            if !self.open.as_ref().is_some_and(goes_on) {
+                if let Some(open) = self.open.take() {
+                    close(open, outputs)?;
+                }
+                outputs.push(Output::Begin { cell, partition: partition.clone() });
+                let file = ParquetFile::create(self.schema.arrow(), &self.options)?;
+                self.open = Some(Open { cell, partition: partition.clone(), file });
             }
-            outputs.push(Output::Begin { cell, partition: partition.clone() });
-            self.open = Some(Open { cell, partition, file: ParquetFile::create(self.schema.arrow(), &self.options)? });
-        }
-        if let Some(open) = &mut self.open {
-            open.file.write(&visible(&batch))?;
-            take_encoded(&mut open.file, outputs);
+            if let Some(open) = &mut self.open {
+                let rows = open.file.write(&rest)?;
+                rest = rest.slice(rows, rest.num_rows() - rows);
+                take_encoded(&mut open.file, outputs);
+            }
         }
         Ok(())
     }

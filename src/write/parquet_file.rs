@@ -25,6 +25,10 @@ use crate::sort::batch::{conform, split};
 
 /// Bytes handed to the encoder at a time: pages are closed between such pieces, so this bounds a page of long texts.
 const WRITE_BYTES: usize = 4 << 20;
+/// Such pieces in a file, at least, even if nothing can be compressed: a file ends between two of them.
+const PIECES: u64 = 32;
+/// Share of its target that a file must have to be full.
+const FULL_PERCENT: u64 = 92;
 /// Longest prefix of a text that serves as a bound in statistics.
 const STATISTICS_BYTES: usize = 64;
 const BLOOM_FALSE_POSITIVES: f64 = 0.01;
@@ -122,6 +126,8 @@ pub struct ParquetFile {
     target_file_bytes: u64,
     row_group_bytes: usize,
     row_group_rows: usize,
+    /// Unencoded bytes of the row groups that are finished.
+    finished_bytes: usize,
     /// Unencoded bytes of the row group being filled.
     group_bytes: usize,
     time_column: Option<usize>,
@@ -145,6 +151,7 @@ impl ParquetFile {
             target_file_bytes: options.target_file_bytes,
             row_group_bytes: options.row_group_bytes,
             row_group_rows: options.row_group_rows,
+            finished_bytes: 0,
             group_bytes: 0,
             time_column,
             rows: 0,
@@ -155,8 +162,9 @@ impl ParquetFile {
         })
     }
 
-    /// Encodes the batch behind what is there. After an error the file is of no more use.
-    pub fn write(&mut self, batch: &RecordBatch) -> Result<(), FileError> {
+    /// Encodes the batch behind what is there, until the file is full: how many of its rows are in. After an error the file is of no
+    /// more use.
+    pub fn write(&mut self, batch: &RecordBatch) -> Result<usize, FileError> {
         if self.failed {
             return Err(FileError::Failed);
         }
@@ -165,26 +173,38 @@ impl ParquetFile {
         encoded
     }
 
-    fn encode(&mut self, batch: &RecordBatch) -> Result<(), FileError> {
+    fn encode(&mut self, batch: &RecordBatch) -> Result<usize, FileError> {
         let batch = conform(batch.clone(), &self.schema).map_err(FileError::Schema)?;
-        for (piece, bytes) in split(&batch, self.row_group_rows, WRITE_BYTES.min(self.row_group_bytes)) {
-            if self.group_bytes > 0 && self.group_bytes + bytes > self.row_group_bytes {
+        let mut rows = 0;
+        for (piece, bytes) in split(&batch, self.row_group_rows, self.piece_bytes()) {
+            let group_rows = self.writer.in_progress_rows() + piece.num_rows();
+            if self.group_bytes + bytes > self.row_group_bytes || group_rows > self.row_group_rows {
                 self.end_row_group()?;
+            }
+            if self.is_full() {
+                break;
             }
             self.writer.write(&piece)?;
             self.group_bytes += bytes;
+            self.rows += piece.num_rows() as u64;
+            rows += piece.num_rows();
             // Encoders hold more than they were given where bloom filters and dictionaries outweigh short rows.
-            if self.writer.memory_size() > self.row_group_bytes {
+            if self.writer.memory_size() > self.row_group_bytes || self.may_be_full() {
                 self.end_row_group()?;
             }
         }
         if let Some(column) = self.time_column {
-            let times = batch.column(column).as_primitive::<TimestampMicrosecondType>();
+            let times = batch.column(column).slice(0, rows);
+            let times = times.as_primitive::<TimestampMicrosecondType>();
             self.min_us = [self.min_us, min(times)].into_iter().flatten().min();
             self.max_us = self.max_us.max(max(times));
         }
-        self.rows += batch.num_rows() as u64;
-        Ok(())
+        Ok(rows)
+    }
+
+    fn piece_bytes(&self) -> usize {
+        let of_file = usize::try_from(self.target_file_bytes / PIECES).unwrap_or(usize::MAX);
+        WRITE_BYTES.min(self.row_group_bytes).min(of_file)
     }
 
     /// Rows so far.
@@ -192,14 +212,20 @@ impl ParquetFile {
         self.rows
     }
 
-    /// Bytes of the file so far: what is encoded, and an estimate of the row group being filled.
-    pub fn encoded_bytes(&self) -> u64 {
-        (self.writer.bytes_written() + self.writer.in_progress_size()) as u64
-    }
-
     /// Whether the next batch belongs to another file.
     pub fn is_full(&self) -> bool {
-        self.encoded_bytes() >= self.target_file_bytes
+        self.rows > 0 && self.writer.bytes_written() as u64 >= self.target_file_bytes / 100 * FULL_PERCENT
+    }
+
+    /// Whether the row group being filled would bring half of what the file lacks, so that it is time to see how much it is.
+    ///
+    /// What is not compressed yet is known at its full size only; what the rows before were compressed to may not hold for these.
+    /// So both have to say so, and the other half is room for error.
+    fn may_be_full(&self) -> bool {
+        let written = self.writer.bytes_written() as u64;
+        let half = self.target_file_bytes.saturating_sub(written) / 2;
+        let as_before = u128::from(written) * self.group_bytes as u128 / self.finished_bytes.max(1) as u128;
+        self.writer.in_progress_size() as u64 >= half && (self.finished_bytes == 0 || as_before >= u128::from(half))
     }
 
     /// Bytes held in memory now.
@@ -227,7 +253,7 @@ impl ParquetFile {
     }
 
     fn end_row_group(&mut self) -> Result<(), FileError> {
-        self.group_bytes = 0;
+        self.finished_bytes += std::mem::take(&mut self.group_bytes);
         Ok(self.writer.flush()?)
     }
 }
@@ -243,7 +269,7 @@ fn properties(schema: &SchemaDescriptor, options: &FileOptions) -> Result<Writer
         // Readers parse "<application> version <version>" and distrust the statistics of a file where they cannot.
         .set_created_by(concat!("chatlake version ", env!("CARGO_PKG_VERSION")).to_owned())
         .set_compression(options.compression)
-        .set_max_row_group_row_count(Some(options.row_group_rows))
+        .set_max_row_group_row_count(None)
         // Readers load the whole footer before they know that a file has nothing for them: it holds what they filter by.
         .set_statistics_enabled(EnabledStatistics::None)
         .set_statistics_truncate_length(Some(STATISTICS_BYTES))

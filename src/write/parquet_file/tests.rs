@@ -68,7 +68,7 @@ fn write(batches: &[RecordBatch], options: &FileOptions) -> (Bytes, FileSummary,
     let mut file = ParquetFile::create(batches[0].schema(), options).unwrap();
     let (mut bytes, mut drains) = (Vec::new(), 0);
     for batch in batches {
-        file.write(batch).unwrap();
+        assert_eq!(file.write(batch).unwrap(), batch.num_rows());
         let drained = file.take_encoded();
         drains += usize::from(!drained.is_empty());
         bytes.extend_from_slice(&drained);
@@ -179,22 +179,104 @@ fn bloom_filters_know_every_value_and_few_others() {
 }
 
 #[test]
-fn a_file_is_full_near_its_target_and_a_row_group_bounds_memory() {
+fn a_row_group_bounds_memory() {
     let options = FileOptions { target_file_bytes: 3 << 20, row_group_bytes: 1 << 20, ..options() };
     let mut file = ParquetFile::create(batch(0, 1, 1).schema(), &options).unwrap();
-    let mut bytes = 0;
     let mut row = 0;
     while !file.is_full() {
-        file.write(&batch(row, row + 500, 400)).unwrap();
+        let rows = file.write(&batch(row, row + 500, 400)).unwrap();
         // Bloom filters being filled count, at 1 MiB for each of three columns at most.
         assert!(file.memory_bytes() <= 6 << 20, "{}", file.memory_bytes());
-        bytes += file.take_encoded().len();
-        row += 500;
+        file.take_encoded();
+        row += rows as u64;
     }
-    let (tail, summary) = file.finish().unwrap();
-    assert_eq!(summary.bytes, (bytes + tail.len()) as u64);
-    let target = options.target_file_bytes;
-    assert!((target * 9 / 10..target * 11 / 10).contains(&summary.bytes), "{}", summary.bytes);
+    assert_eq!(file.finish().unwrap().1.rows, row);
+}
+
+/// Rows `start..end` of which each shape has other columns that weigh: texts that do or do not compress, ids alone, or texts that
+/// stop compressing in the middle of what is written.
+fn shaped(shape: Shape, start: u64, end: u64, seed: u64) -> RecordBatch {
+    let words = ["hello", "thanks", "tomorrow", "the", "order", "is", "late", "see", "you", "there", "again", "please"];
+    let noise = |row: u64, i: u64| xxh3_128(&[seed, row, i].map(u64::to_le_bytes).concat());
+    let noisy = |row: u64| (0..10).map(|i| format!("{:032x}", noise(row, i))).collect::<String>();
+    let prose = |row: u64| {
+        let word = |i| words[usize::try_from(noise(row, i) % 12).unwrap()];
+        (0..5 + u64::try_from(noise(row, 0) % 90).unwrap()).map(word).collect::<Vec<_>>().join(" ")
+    };
+    let text = |row: u64| match shape {
+        Shape::Prose => Some(prose(row)),
+        Shape::Noise => Some(noisy(row)),
+        Shape::Ids => None,
+        Shape::Changing => Some(if row % 20_000 < 10_000 { prose(row) } else { noisy(row) }),
+    };
+    let rows = start..end;
+    let ids = rows.clone().map(|row| format!("{:032x}", noise(row, 100)));
+    let text: StringArray = rows.clone().map(text).collect();
+    let columns = batch(start, end, 0).columns().to_vec();
+    let columns = columns.into_iter().enumerate().map(|(index, column)| match index {
+        2 => Arc::new(StringArray::from_iter_values(ids.clone())) as ArrayRef,
+        3 => Arc::new(text.clone()),
+        _ => column,
+    });
+    RecordBatch::try_new(batch(0, 0, 0).schema(), columns.collect()).unwrap()
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Shape {
+    Prose,
+    Noise,
+    Ids,
+    Changing,
+}
+
+#[test]
+fn files_of_any_rows_come_within_a_tenth_of_the_target() {
+    let seed = std::env::var("SEED").map_or(1, |seed| seed.parse().unwrap());
+    println!("SEED={seed}");
+    for shape in [Shape::Prose, Shape::Noise, Shape::Ids, Shape::Changing] {
+        for (target_file_bytes, row_group_bytes) in [(1 << 20, 32 << 20), (1 << 20, 1 << 20), (4 << 20, 8 << 20)] {
+            // As many rows as `Memory` would allow: bloom filters being filled take no more than a part of a row group.
+            let row_group_rows = row_group_bytes / 64;
+            let options = FileOptions { target_file_bytes, row_group_bytes, row_group_rows, ..options() };
+            let mut sizes = Vec::new();
+            let mut row = 0;
+            while sizes.len() < 3 {
+                let mut file = ParquetFile::create(batch(0, 0, 0).schema(), &options).unwrap();
+                let first = row;
+                while !file.is_full() {
+                    row += file.write(&shaped(shape, row, row + 8_192, seed)).unwrap() as u64;
+                    file.take_encoded();
+                }
+                let (_, summary) = file.finish().unwrap();
+                assert_eq!(summary.rows, row - first);
+                sizes.push(summary.bytes);
+            }
+            let near = target_file_bytes / 10 * 9..=target_file_bytes / 10 * 11;
+            println!("{shape:?} {target_file_bytes} {row_group_bytes}: {sizes:?}");
+            assert!(sizes.iter().all(|size| near.contains(size)), "{shape:?}, target {target_file_bytes}: {sizes:?}");
+        }
+    }
+}
+
+#[test]
+fn rows_behind_a_full_file_are_left_to_the_next() {
+    let options = FileOptions { target_file_bytes: 100 << 10, ..options() };
+    let all = batch(0, 3_000, 200);
+    let (mut rows, mut files) = (0, Vec::new());
+    while rows < all.num_rows() {
+        let mut file = ParquetFile::create(all.schema(), &options).unwrap();
+        let rest = all.slice(rows, all.num_rows() - rows);
+        let taken = file.write(&rest).unwrap();
+        assert!(file.is_full() || taken == rest.num_rows());
+        let (bytes, summary) = file.finish().unwrap();
+        assert_eq!(read(&bytes), rest.slice(0, taken));
+        assert_eq!(summary.rows, taken as u64);
+        let second = |row: usize| Some(1_767_225_600_000_000 + i64::try_from(row).unwrap() * 1_000_000);
+        assert_eq!((summary.min_us, summary.max_us), (second(rows), second(rows + taken - 1)));
+        rows += taken;
+        files.push(bytes.len());
+    }
+    assert!(files.len() > 3, "{files:?}");
 }
 
 #[test]
