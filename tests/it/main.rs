@@ -23,6 +23,7 @@ mod inside;
 mod inspect;
 mod kill;
 mod lateness;
+mod layout;
 mod ledger;
 mod load;
 mod lost_answers;
