@@ -64,6 +64,11 @@ fn files_roll_at_the_target_size() {
     bench.sync("2026-01-05", "2026-01-06", &more).assert_status(0, "committed");
     let contents = bench.assert_exact("2026-01-05", "2026-01-06");
     assert!(contents.files["messages"]["event_date=2026-01-05"] >= 3, "{:?}", contents.files);
+    let files = glob::glob(&format!("{}/messages/*/*.parquet", bench.lake)).unwrap();
+    let mut sizes: Vec<u64> = files.map(|file| file.unwrap().metadata().unwrap().len()).collect();
+    sizes.sort_unstable();
+    // All but the last are near the target.
+    assert!(sizes[1..].iter().all(|size| ((9 << 20) / 10..=(11 << 20) / 10).contains(size)), "{sizes:?}");
 }
 
 #[test]

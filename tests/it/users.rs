@@ -508,12 +508,13 @@ fn memory_does_not_follow_what_users_have_and_files_roll() {
         world.add_message(&cid, Message::new(format!("m-{number:07}"), author, text, sent_at)).unwrap();
     }
     let bench = Bench::with(world, Switches::default(), Place::Folder).unwrap();
-    let arguments = arguments(&bench, &users, &["--target-file-size", "1MiB"]);
+    let arguments = arguments(&bench, &users, &["--target-file-size", "1MiB", "--compression", "none"]);
     let ran = assert_fits(&bench, &arguments.iter().map(String::as_str).collect::<Vec<_>>(), 96);
     let summary = ran.assert_status(0, "committed");
     let written = &summary["datasets"]["user_exports/messages"];
     assert_eq!(written["rows"], messages);
-    assert!(written["files"].as_u64().unwrap() > 1, "{written}");
+    let (files, bytes) = (written["files"].as_u64().unwrap(), written["bytes"].as_u64().unwrap());
+    assert!(files > 1 && ((files - 1) * 9..=files * 11).contains(&((bytes * 10) >> 20)), "{written}");
     assert_whole(&bench);
 }
 
