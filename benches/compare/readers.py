@@ -71,13 +71,14 @@ def rewrite(lake: Path, duckdb_files: Path, pyarrow_files: Path) -> None:
 
 
 def questions(lake: Path) -> dict[str, str]:
-    """One of each kind, from the middle of the lake."""
+    """One of each kind, of the message in the middle of the day in the middle."""
     import duckdb
 
     rows = f"read_parquet('{lake}/*/*.parquet', hive_partitioning = true)"
-    first = f"SELECT event_date::VARCHAR, min(id), arg_min(cid, id), arg_min(user_id, id) FROM {rows} GROUP BY 1 ORDER BY 1"
-    found = duckdb.execute(first).fetchall()
-    day, message, cid, user = found[len(found) // 2]
+    days = duckdb.execute(f"SELECT event_date::VARCHAR, count(*) FROM {rows} GROUP BY 1 ORDER BY 1").fetchall()
+    day, messages = days[len(days) // 2]
+    middle = f"SELECT id, cid, user_id FROM {rows} WHERE event_date = '{day}' ORDER BY id LIMIT 1 OFFSET {messages // 2}"
+    message, cid, user = duckdb.execute(middle).fetchone()
     return {
         "one message": f"id = '{message}'",
         "one channel's day": f"cid = '{cid}' AND event_date = '{day}'",
