@@ -4,10 +4,18 @@
     /tmp/compare/bin/python benches/compare/compare.py                 # 500 MB; builds what is missing
     /tmp/compare/bin/python benches/compare/compare.py --messages 20000 --rounds 1 --peers duckdb,polars
 
-Every tool reads lines of messages and writes Parquet with zstd. The others write messages as they are, with authors and reactions nested in them;
-chatlake writes messages, reactions and users, sorted, with page indexes and bloom filters, by way of a commit. What it does more is not taken off.
-The file is read once before, so nobody waits for the disk. Each figure is the median of the rounds; CPU seconds are of all
-threads, kernel included. Every output is counted: one that lacks a message fails the run. `--json` prints the figures of each round as well.
+Every tool reads lines of messages, without an envelope, and writes Parquet with zstd at the level that is its default: 1 for chatlake and
+arrow-rs, 3 for the others, whom a lower one makes no faster. Each is called as its manual has it:
+
+- `chatlake convert FILE --lake FOLDER`: messages, reactions and users with types of their own, custom data and attachments as JSON; sorted, with
+  page indexes and bloom filters, by way of a commit. What it does more is not taken off.
+- DuckDB: `COPY (SELECT * FROM read_ndjson(FILE)) TO ...`. The types are inferred, timestamps too; what is nested stays nested.
+- arrow-json: a Rust program of 60 lines, `arrow-json/`. The schema is inferred from 10,000 lines; timestamps stay text.
+- Polars: `scan_ndjson(FILE).sink_parquet(...)`, its streaming engine. The schema is inferred from as many lines.
+- dlt: a resource that yields what `json.loads` makes of 5,000 lines at a time, into Parquet in a folder. Lists become tables of their own.
+
+The file is read once before, so nobody waits for the disk. Each figure is of a whole process, its start included, and the median of the
+rounds; CPU seconds are of all threads, kernel included. Outputs are counted: one that lacks a message fails the run. `--json` prints every round.
 """
 
 import argparse
@@ -36,6 +44,8 @@ import polars, sys
 polars.scan_ndjson(sys.argv[1], infer_schema_length=10000).sink_parquet(sys.argv[2], compression="zstd")
 """
 DLT = """
+import os
+os.environ |= {"DATA_WRITER__COMPRESSION": "zstd", "RUNTIME__DLTHUB_TELEMETRY": "false"}
 import dlt, json, sys
 from pathlib import Path
 
@@ -54,7 +64,7 @@ pipeline.run(messages(), loader_file_format="parquet")
 
 @dataclass
 class Tool:
-    """How a tool is called, and where its output is then."""
+    """How a tool is called, and where its output is then: in one file, or in those of a folder that a pattern finds."""
 
     name: str
     command: Callable[[Path, Path], list[str]]
@@ -102,15 +112,14 @@ def rows(files: list[Path]) -> int:
     return sum(pyarrow.parquet.read_metadata(file).num_rows for file in files)
 
 
-def build(profile: str) -> tuple[Path, Path]:
-    """The binaries of this checkout."""
+def build(profile: str, name: str, workspace: Path = ROOT) -> Path:
+    """A binary of this checkout."""
     flags = {"release": ["--release"], "dev": []}[profile]
-    subprocess.run(["cargo", "build", "--quiet", *flags, "--bin", "chatlake"], cwd=ROOT, check=True)
-    subprocess.run(["cargo", "build", "--quiet", *flags], cwd=FOLDER / "arrow-json", check=True)
-    folder = {"release": "release", "dev": "debug"}[profile]
-    of_root = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-    of_peer = Path(os.environ.get("CARGO_TARGET_DIR", FOLDER / "arrow-json" / "target"))
-    return of_root / folder / "chatlake", of_peer / folder / "arrow-json-peer"
+    # Both workspaces share the dependencies that they build in the same way.
+    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve()
+    env = {**os.environ, "CARGO_TARGET_DIR": str(target)}
+    subprocess.run(["cargo", "build", "--locked", "--quiet", *flags, "--package", name], cwd=workspace, env=env, check=True)
+    return target / {"release": "release", "dev": "debug"}[profile] / name
 
 
 def table(medians: dict[str, dict[str, float]], megabytes: float) -> str:
@@ -139,10 +148,8 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     wanted = {"chatlake", *options.peers.split(",")}
-    chatlake, arrow_json = options.chatlake, None
-    if chatlake is None or "arrow-json" in wanted:
-        built, arrow_json = build(options.profile)
-        chatlake = chatlake or built
+    chatlake = options.chatlake or build(options.profile, "chatlake")
+    arrow_json = build(options.profile, "arrow-json-peer", FOLDER / "arrow-json") if "arrow-json" in wanted else None
     turns = [tool for tool in tools(chatlake, arrow_json) if tool.name in wanted]
     if absent := wanted - {tool.name for tool in turns}:
         sys.exit(f"not installed: {', '.join(sorted(absent))}; see benches/compare/requirements.txt, or leave them out with --peers")

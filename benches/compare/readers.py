@@ -96,7 +96,7 @@ def main() -> None:
     parser.add_argument("--profile", choices=["release", "dev"], default="release")
     parser.add_argument("--chatlake", type=Path, help="a binary, instead of building this checkout")
     options = parser.parse_args()
-    chatlake = options.chatlake or build(options.profile)[0]
+    chatlake = options.chatlake or build(options.profile, "chatlake")
     with tempfile.TemporaryDirectory(prefix="readers-") as name:
         folder = Path(name)
         flags = [f"--{flag}={getattr(options, flag)}" for flag in ("messages", "days", "seed")]

@@ -2,13 +2,12 @@
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
-use sha2::{Digest, Sha256};
 
 use crate::answer::{Answer, Question};
 use crate::auth::sign;
 use crate::clock::shift;
 use crate::switches::{Compression, RangeSupport, Switches};
-use crate::task::{Job, Task};
+use crate::task::{Content, Job, Task};
 
 /// Files are kept this long.
 const KEPT: SignedDuration = SignedDuration::from_hours(60 * 24);
@@ -62,8 +61,8 @@ pub(crate) fn no_such_key() -> Answer {
 
 /// The file or the part that was asked for.
 pub(crate) fn serve(question: &Question, task: &Task, switches: &Switches) -> Answer {
-    let content = task.file.content();
-    let etag = format!("\"{}-{}\"", hex(&Sha256::digest(content), 12), task.etag_version);
+    let Content { bytes: content, hash } = task.file.content();
+    let etag = format!("\"{hash}-{}\"", task.etag_version);
     if question.header("if-match").is_some_and(|wanted| wanted != etag && wanted != "*") {
         return xml(412, "PreconditionFailed", "At least one of the pre-conditions you specified did not hold");
     }
@@ -118,10 +117,6 @@ pub(crate) fn xml(status: u16, code: &str, message: &str) -> Answer {
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>{message}</Message></Error>"
     );
     Answer::new(status, "application/xml", body)
-}
-
-fn hex(bytes: &[u8], count: usize) -> String {
-    bytes.iter().take(count).map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -78,6 +78,31 @@ pub(crate) struct ExportJob {
 }
 
 impl ExportJob {
+    /// Whether both make the same file of the same snapshot: what a job holds of the world is not changed but replaced.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let Self {
+            users,
+            channels,
+            v2,
+            export_users,
+            include_truncated_messages,
+            clear_deleted_message_text,
+            switches,
+            insertions,
+        } = self;
+        let flags = (*v2, *export_users, *include_truncated_messages, *clear_deleted_message_text);
+        let flags_of_other =
+            (other.v2, other.export_users, other.include_truncated_messages, other.clear_deleted_message_text);
+        let is_same_channel = |(a, b): (&ChannelExport, &ChannelExport)| {
+            Arc::ptr_eq(&a.channel, &b.channel) && (a.since, a.until) == (b.since, b.until)
+        };
+        Arc::ptr_eq(users, &other.users)
+            && channels.len() == other.channels.len()
+            && channels.iter().zip(&other.channels).all(is_same_channel)
+            && flags == flags_of_other
+            && (switches, insertions) == (&other.switches, &other.insertions)
+    }
+
     /// The file as it is downloaded.
     pub(crate) fn write(&self) -> Vec<u8> {
         let mut file = if self.v2 { self.write_v2() } else { self.write_v1() };

@@ -1,6 +1,6 @@
 //! Asynchronous tasks and the files they leave.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -21,16 +21,32 @@ pub(crate) enum Job {
 #[derive(Debug)]
 pub(crate) struct TaskFile {
     pub(crate) job: Job,
-    content: OnceLock<Bytes>,
+    content: OnceLock<Content>,
+}
+
+/// What is in a file.
+#[derive(Debug)]
+pub(crate) struct Content {
+    pub(crate) bytes: Bytes,
+    /// SHA-256 of it: 12 bytes in hexadecimal.
+    pub(crate) hash: String,
 }
 
 impl TaskFile {
-    pub(crate) fn content(&self) -> &Bytes {
-        self.content.get_or_init(|| match &self.job {
-            Job::Channels(job) => job.write().into(),
-            Job::Users(job) => job.write().into(),
+    pub(crate) fn content(&self) -> &Content {
+        self.content.get_or_init(|| {
+            let bytes = Bytes::from(match &self.job {
+                Job::Channels(job) => job.write(),
+                Job::Users(job) => job.write(),
+            });
+            let hash = hex(&Sha256::digest(&bytes), 12);
+            Content { bytes, hash }
         })
     }
+}
+
+fn hex(bytes: &[u8], count: usize) -> String {
+    bytes.iter().take(count).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// How a task ends.
@@ -89,14 +105,16 @@ impl Task {
 #[derive(Debug, Default)]
 pub(crate) struct Tasks {
     tasks: BTreeMap<String, Task>,
+    /// The newest file of channels by the first of them.
+    newest_files: HashMap<String, Arc<TaskFile>>,
 }
 
 impl Tasks {
     pub(crate) fn add(&mut self, job: Job, ending: Ending, polls_to_end: u32, now: Timestamp) -> String {
         let hash = Sha256::digest(format!("task {} at {now}", self.tasks.len()));
-        let hex: String = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        let hex = hex(&hash, 16);
         let id = format!("{}-{}-4{}-a{}-{}", &hex[..8], &hex[8..12], &hex[13..16], &hex[17..20], &hex[20..32]);
-        let file = Arc::new(TaskFile { job, content: OnceLock::new() });
+        let file = self.file(job);
         let task = Task {
             id: id.clone(),
             created_at: now,
@@ -109,6 +127,23 @@ impl Tasks {
         };
         self.tasks.insert(id.clone(), task);
         id
+    }
+
+    /// The file of the job. The same export again, of channels that have not changed, has the same one.
+    fn file(&mut self, job: Job) -> Arc<TaskFile> {
+        let first = match &job {
+            Job::Channels(job) => job.channels.first().map(|export| export.channel.cid()),
+            Job::Users(_) => None,
+        };
+        let newest = first.as_ref().and_then(|cid| self.newest_files.get(cid));
+        if let (Some(file), Job::Channels(job)) = (newest, &job)
+            && matches!(&file.job, Job::Channels(other) if other.is_same(job))
+        {
+            return Arc::clone(file);
+        }
+        let file = Arc::new(TaskFile { job, content: OnceLock::new() });
+        self.newest_files.extend(first.map(|cid| (cid, Arc::clone(&file))));
+        file
     }
 
     /// Lets every task that exists reach its end by the next status call.
