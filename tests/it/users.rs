@@ -29,11 +29,22 @@ fn everybody(bench: &Bench) -> Vec<String> {
     bench.simulator.world(|world| world.users().keys().cloned().collect())
 }
 
-/// Those of them who have written something.
+/// Users who have written something, those first who have a reaction to it that is exported.
 fn authors(bench: &Bench) -> Vec<String> {
     let truth = bench.simulator.truth();
-    let authors: BTreeSet<String> = truth.messages.iter().filter_map(|message| message.user_id.clone()).collect();
-    authors.into_iter().collect()
+    let shown: BTreeSet<&str> = truth
+        .reactions
+        .iter()
+        .filter(|reaction| reaction.embedded)
+        .map(|reaction| reaction.message_id.as_str())
+        .collect();
+    let mut authors: BTreeMap<String, bool> = BTreeMap::new();
+    for message in &truth.messages {
+        let Some(author) = message.user_id.clone() else { continue };
+        *authors.entry(author).or_default() |= shown.contains(message.id.as_str());
+    }
+    let (reacted_to, others): (Vec<_>, Vec<_>) = authors.into_iter().partition(|(_, is_shown)| *is_shown);
+    reacted_to.into_iter().chain(others).map(|(author, _)| author).collect()
 }
 
 /// `users --json` over these users.
