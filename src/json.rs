@@ -482,8 +482,8 @@ impl<'a> Value<'a> {
 
     /// The keys and values of an object, in their order, repeated ones included.
     #[inline]
-    pub fn entries(self) -> Option<Entries<'a>> {
-        self.is_object().then_some(Entries { inside: self.inside() })
+    pub fn entries(self) -> Option<impl Iterator<Item = (Cow<'a, str>, Value<'a>)>> {
+        Some(self.pairs()?.map(|(key, value)| (key.key_text(), value)))
     }
 
     /// The values of an array.
@@ -493,14 +493,7 @@ impl<'a> Value<'a> {
 
     /// The value of a key of an object; the last one, if there are several.
     pub fn get(self, key: &str) -> Option<Value<'a>> {
-        let mut inside = self.entries()?.inside;
-        let mut found = None;
-        while let (Some(name), Some(value)) = (inside.next(), inside.next()) {
-            if name.is_key(key) {
-                found = Some(value);
-            }
-        }
-        found
+        self.pairs()?.filter(|(name, _)| name.is_key(key)).last().map(|(_, value)| value)
     }
 
     #[inline]
@@ -541,22 +534,6 @@ impl<'a> Inside<'a> {
         }
         self.value.at = value.places[value.at].next as usize;
         Some(value)
-    }
-}
-
-/// The keys and values of an object.
-#[derive(Clone, Debug)]
-pub struct Entries<'a> {
-    inside: Inside<'a>,
-}
-
-impl<'a> Iterator for Entries<'a> {
-    type Item = (Cow<'a, str>, Value<'a>);
-
-    #[inline]
-    fn next(&mut self) -> Option<Self::Item> {
-        let (key, value) = (self.inside.next()?, self.inside.next()?);
-        Some((key.key_text(), value))
     }
 }
 

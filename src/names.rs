@@ -14,17 +14,19 @@ pub struct Names {
 impl Names {
     /// These, each once, numbered as they come. There are fewer than 65,000.
     pub fn new<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
-        let mut unique: Vec<Box<str>> = Vec::new();
-        let mut seen = std::collections::HashSet::new();
-        unique.extend(names.into_iter().filter(|name| seen.insert(*name)).map(Box::from));
-        let mut new = Self { table: vec![0; (unique.len() * 2).next_power_of_two()].into(), quoted: Vec::new() };
-        for name in unique {
+        let names: Vec<&str> = names.into_iter().collect();
+        let mut new = Self { table: vec![0; (names.len() * 2).next_power_of_two()].into(), quoted: Vec::new() };
+        for name in names {
             let mut at = new.start(name.as_bytes());
-            while new.table[at] != 0 {
+            while let Some(number) = new.table[at].checked_sub(1)
+                && !new.has(number, name.as_bytes())
+            {
                 at = (at + 1) & (new.table.len() - 1);
             }
-            new.quoted.push(format!("\"{name}\"").into_bytes().into());
-            new.table[at] = u16::try_from(new.quoted.len()).expect("names are few");
+            if new.table[at] == 0 {
+                new.quoted.push(format!("\"{name}\"").into_bytes().into());
+                new.table[at] = u16::try_from(new.quoted.len()).expect("names are few");
+            }
         }
         new
     }

@@ -412,6 +412,28 @@ mod tests {
         }
     }
 
+    #[test]
+    fn exports_are_the_same_only_if_all_that_decides_their_file_is() {
+        let one = job(Switches::default(), true, None, None);
+        assert!(one.is_same(&one.clone()));
+        let changes: [fn(&mut ExportJob); 9] = [
+            |job| job.users = Arc::new(BTreeMap::clone(&job.users)),
+            |job| job.channels[1].channel = Arc::new(Channel::clone(&job.channels[1].channel)),
+            |job| job.channels[1].until = Some(Timestamp::UNIX_EPOCH),
+            |job| drop(job.channels.pop()),
+            |job| job.v2 = false,
+            |job| job.export_users = true,
+            |job| job.include_truncated_messages = false,
+            |job| job.clear_deleted_message_text = true,
+            |job| job.switches.timestamps = TimestampForm::Nanoseconds,
+        ];
+        for (number, change) in changes.into_iter().enumerate() {
+            let mut other = one.clone();
+            change(&mut other);
+            assert!(!one.is_same(&other) && !other.is_same(&one), "change {number}");
+        }
+    }
+
     fn message_ids(job: &ExportJob) -> Vec<String> {
         let file = String::from_utf8(job.write()).unwrap();
         let lines = file.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());

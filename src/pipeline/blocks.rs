@@ -1,4 +1,6 @@
-//! One file of lines, decoded on several threads: it is cut into blocks of whole lines, and each goes to a decoder that is free.
+//! One file of lines, decoded on several threads: it is cut into blocks of whole lines, and each goes to a decoder that is idle.
+//!
+//! Where none is, whoever cuts decodes the block: so no more is inflated than is decoded, however much a file was compressed.
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -11,7 +13,6 @@ use super::file_decoder::{
 use crate::cpu::Cpu;
 use crate::decode::Tally;
 use crate::decompress::Decompress;
-use crate::error::{Error, Kind};
 use crate::ndjson::{Line, LineSplitter};
 
 /// Bytes at which a block is full.
@@ -39,55 +40,39 @@ impl Block {
         self.lines.push(Place { number, offset, length, end: self.bytes.len() });
     }
 
-    fn lines(&self) -> impl Iterator<Item = Line<'_>> {
+    fn decode(&self, taker: &mut Taker<impl Rows>) -> Result<(), FileError> {
         let mut start = 0;
-        self.lines.iter().map(move |&Place { number, offset, length, end }| {
+        self.lines.iter().try_for_each(|&Place { number, offset, length, end }| {
             let bytes = &self.bytes[start..end];
             start = end;
-            Line { number, offset, length, bytes }
+            taker.line(Line { number, offset, length, bytes })
         })
     }
 }
 
-/// Bytes into blocks.
-struct Cutter {
+/// Bytes into lines, and those into blocks.
+struct Cutter<R> {
     decompress: Decompress,
     head: Head,
     lines: LineSplitter,
-    blocks: Blocks,
+    blocks: Blocks<R>,
 }
 
 /// Blocks that fill up.
-struct Blocks {
+struct Blocks<R> {
     block_bytes: usize,
     open: Block,
+    /// Those for others, at most as many as are idle.
     full: Vec<Block>,
+    idle: usize,
+    taker: Taker<R>,
 }
 
-impl Blocks {
-    fn push(&mut self, line: Line<'_>) {
-        // A long line is alone, so that the others do not wait with it.
-        let is_long = line.bytes.len() >= LONG_LINE_BYTES;
-        if is_long {
-            self.close();
-        }
-        self.open.push(line);
-        if is_long || self.open.bytes.len() >= self.block_bytes {
-            self.close();
-        }
-    }
-
-    fn close(&mut self) {
-        if !self.open.lines.is_empty() {
-            self.full.push(std::mem::take(&mut self.open));
-        }
-    }
-}
-
-impl Cutter {
-    /// Cuts the next bytes: the blocks that are full.
-    fn push(mut self, chunks: Vec<Bytes>) -> Result<(Self, Vec<Block>), FileError> {
+impl<R: Rows> Cutter<R> {
+    /// Cuts the next bytes: at most as many blocks as there are idle decoders.
+    fn push(mut self, chunks: Vec<Bytes>, idle: usize) -> Result<(Self, Vec<Block>), FileError> {
         let Self { decompress, head, lines, blocks } = &mut self;
+        blocks.idle = idle;
         for chunk in chunks {
             decompress.push(&chunk, |bytes| cut(bytes, head, lines, blocks))?;
         }
@@ -95,22 +80,45 @@ impl Cutter {
         Ok((self, full))
     }
 
-    /// The last blocks, and the splitter, which may hold a line that does not end.
-    fn finish(self) -> Result<(Vec<Block>, LineSplitter), FileError> {
+    /// The end of the file: decodes what is left, but for a line that does not end.
+    fn finish(self) -> Result<(Taker<R>, LineSplitter), FileError> {
         let Self { decompress, mut head, mut lines, mut blocks } = self;
+        blocks.idle = 0;
         decompress.finish(|bytes| cut(bytes, &mut head, &mut lines, &mut blocks))?;
         head.check()?;
-        blocks.close();
-        Ok((blocks.full, lines))
+        blocks.close()?;
+        Ok((blocks.taker, lines))
     }
 }
 
-fn cut(bytes: &[u8], head: &mut Head, lines: &mut LineSplitter, blocks: &mut Blocks) -> Result<(), FileError> {
+fn cut(
+    bytes: &[u8],
+    head: &mut Head,
+    lines: &mut LineSplitter,
+    blocks: &mut Blocks<impl Rows>,
+) -> Result<(), FileError> {
     head.take(bytes)?;
-    lines.push(bytes, |line| {
-        blocks.push(line);
-        Ok(())
-    })
+    lines.push(bytes, |line| blocks.line(line))
+}
+
+impl<R: Rows> Blocks<R> {
+    fn line(&mut self, line: Line<'_>) -> Result<(), FileError> {
+        // There is no memory for another copy of a long line.
+        if line.bytes.len() >= LONG_LINE_BYTES {
+            return self.taker.line(line);
+        }
+        self.open.push(line);
+        if self.open.bytes.len() >= self.block_bytes { self.close() } else { Ok(()) }
+    }
+
+    fn close(&mut self) -> Result<(), FileError> {
+        let block = std::mem::take(&mut self.open);
+        if self.full.len() < self.idle {
+            self.full.push(block);
+            return Ok(());
+        }
+        block.decode(&mut self.taker)
+    }
 }
 
 impl<R: Rows + Clone> FileDecoder<R> {
@@ -145,31 +153,26 @@ impl<R: Rows + Clone> FileDecoder<R> {
             }
         };
         let path = head.path.clone();
-        let mut takers = Takers::new(taker, decoders, cpu);
-        let blocks = Blocks { block_bytes, open: Block::default(), full: Vec::new() };
+        let mut others = Others::new(&taker, decoders - 1, cpu);
+        let blocks = Blocks { block_bytes, open: Block::default(), full: Vec::new(), idle: 0, taker };
         let mut cutter = Cutter { decompress, head, lines, blocks };
         let mut room = None;
         let mut chunks = gather(file, &each).await?;
         while !chunks.is_empty() {
-            let step = cpu.run(move || cutter.push(chunks));
+            let idle = others.count_idle()?;
+            let step = cpu.run(move || cutter.push(chunks, idle));
             let (cut, gathered) = tokio::join!(step, gather(file, &each));
             let (next, blocks) = cut?;
             (cutter, chunks) = (next, gathered?);
-            for block in blocks {
-                takers.take(block).await?;
-            }
+            blocks.into_iter().for_each(|block| others.decode(block));
             if cutter.lines.held_bytes() < LONG_LINE_BYTES {
                 room = None;
             } else if room.is_none() {
-                takers.settle().await?;
                 room = LONG_LINES.acquire().await.ok();
             }
         }
-        let (blocks, lines) = cpu.run(move || cutter.finish()).await?;
-        for block in blocks {
-            takers.take(block).await?;
-        }
-        let (mut taker, others) = takers.all().await?;
+        let (last, others) = tokio::join!(cpu.run(move || cutter.finish()), others.all());
+        let ((mut taker, lines), others) = (last?, others?);
         cpu.run(move || {
             let others = others.into_iter().map(|other| other.decoder).collect();
             taker.decoder.absorb(others).map_err(no_room)?;
@@ -179,51 +182,37 @@ impl<R: Rows + Clone> FileDecoder<R> {
     }
 }
 
-/// What decodes the blocks of a file: idle, or at work.
-struct Takers<R> {
+/// Those who decode blocks beside the one who cuts.
+struct Others<R> {
     idle: Vec<Taker<R>>,
     at_work: FuturesUnordered<BoxFuture<'static, Result<Taker<R>, FileError>>>,
     cpu: Cpu,
 }
 
-impl<R: Rows + Clone> Takers<R> {
-    fn new(first: Taker<R>, count: usize, cpu: Cpu) -> Self {
-        let mut idle: Vec<_> = (1..count).map(|_| first.fork()).collect();
-        idle.push(first);
-        Self { idle, at_work: FuturesUnordered::new(), cpu }
+impl<R: Rows + Clone> Others<R> {
+    fn new(one: &Taker<R>, count: usize, cpu: Cpu) -> Self {
+        Self { idle: (0..count).map(|_| one.fork()).collect(), at_work: FuturesUnordered::new(), cpu }
     }
 
-    /// Begins to decode a block as soon as somebody is free. A long line is decoded alone: there is memory for one.
-    async fn take(&mut self, block: Block) -> Result<(), FileError> {
-        let is_long = block.bytes.len() >= LONG_LINE_BYTES;
-        if is_long {
-            self.settle().await?;
+    /// How many are idle now.
+    fn count_idle(&mut self) -> Result<usize, FileError> {
+        while let Some(Some(done)) = self.at_work.next().now_or_never() {
+            self.idle.push(done?);
         }
-        let mut taker = match self.idle.pop() {
-            Some(taker) => taker,
-            None => self.at_work.next().await.unwrap_or_else(|| Err(nobody()))?,
-        };
-        let work = move || block.lines().try_for_each(|line| taker.line(line)).map(|()| taker);
-        self.at_work.push(self.cpu.run(work).boxed());
-        if is_long { self.settle().await } else { Ok(()) }
+        Ok(self.idle.len())
     }
 
-    /// Waits until all are idle.
-    async fn settle(&mut self) -> Result<(), FileError> {
-        while let Some(taker) = self.at_work.next().await {
-            self.idle.push(taker?);
+    /// Begins to decode a block, for which somebody is idle.
+    fn decode(&mut self, block: Block) {
+        let mut taker = self.idle.pop().expect("no more blocks are cut than decoders are idle");
+        self.at_work.push(self.cpu.run(move || block.decode(&mut taker).map(|()| taker)).boxed());
+    }
+
+    /// All of them, once they are done.
+    async fn all(mut self) -> Result<Vec<Taker<R>>, FileError> {
+        while let Some(done) = self.at_work.next().await {
+            self.idle.push(done?);
         }
-        Ok(())
+        Ok(self.idle)
     }
-
-    /// One, and the others.
-    async fn all(mut self) -> Result<(Taker<R>, Vec<Taker<R>>), FileError> {
-        self.settle().await?;
-        let one = self.idle.pop().ok_or_else(nobody)?;
-        Ok((one, self.idle))
-    }
-}
-
-fn nobody() -> FileError {
-    FileError::Other(Error::new(Kind::Internal, "nobody is left to decode a file"))
 }

@@ -7,7 +7,7 @@ use arrow::array::RecordBatch;
 use bytes::Bytes;
 
 use super::comparison::Comparison;
-use super::file_cutter::{FileCutter, Piece};
+use super::file_cutter::{Piece, pieces};
 use super::parquet_file::{FileOptions, FileSummary, ParquetFile};
 use super::vanishing::Vanishing;
 use super::{Content, file_options};
@@ -69,10 +69,10 @@ impl Encoder {
     }
 
     /// Encodes the next rows: what there is to do.
-    pub(super) fn take(mut self, batch: RecordBatch) -> Result<(Self, Vec<Output>)> {
+    pub(super) fn take(mut self, batch: &RecordBatch) -> Result<(Self, Vec<Output>)> {
         let mut outputs = Vec::new();
-        for piece in FileCutter::new(std::iter::once(Ok(batch))) {
-            self.encode(piece?, &mut outputs)?;
+        for piece in pieces(batch)? {
+            self.encode(piece, &mut outputs)?;
         }
         Ok((self, outputs))
     }

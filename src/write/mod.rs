@@ -111,7 +111,7 @@ impl Writer {
         let (mut rows, mut batch) = self.cpu.run(move || next(rows)).await?;
         while let Some(sorted) = batch.take() {
             let (merged, encoded) =
-                tokio::try_join!(self.cpu.run(move || next(rows)), self.cpu.run(move || encoder.take(sorted)))?;
+                tokio::try_join!(self.cpu.run(move || next(rows)), self.cpu.run(move || encoder.take(&sorted)))?;
             (rows, batch) = merged;
             let outputs;
             (encoder, outputs) = encoded;

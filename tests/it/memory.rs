@@ -62,7 +62,7 @@ fn write_export(path: &Path, megabytes: u64, days: u64) -> u64 {
 #[test]
 fn hundreds_of_megabytes_and_a_thousand_days_fit_the_limit() {
     let bench = Bench::with(World::empty(), unlimited(), Place::Folder).unwrap();
-    for (megabytes, days, limit_mib) in [(300, 1_096, 96), (100, 1, 256)] {
+    for (megabytes, days, limit_mib) in [(300, 1_096, 96), (500, 1, 256)] {
         let name = format!("{days}-days-{limit_mib}");
         let path = bench.folder.path().join(&name);
         let messages = write_export(&path, megabytes, days);
@@ -72,6 +72,31 @@ fn hundreds_of_megabytes_and_a_thousand_days_fit_the_limit() {
         assert_eq!(summary["datasets"]["messages"]["files"], days, "{summary}");
         std::fs::remove_dir_all(bench.folder.path().join("lake-of-files")).unwrap();
         std::fs::remove_file(path).unwrap();
+    }
+}
+
+/// A chunk of such a file becomes hundreds of megabytes: decoding has to keep up with inflating.
+#[test]
+fn a_file_that_was_compressed_a_thousandfold_fits_the_limit() {
+    let bench = Bench::with(World::empty(), unlimited(), Place::Folder).unwrap();
+    let text = "z".repeat(8_000);
+    let line = format!(
+        r#"{{"id":"m","cid":"team:c","type":"regular","text":"{text}","created_at":"2023-01-01T10:00:00Z","user":{{"id":"u"}}}}"#
+    );
+    let lines = 20_000;
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    let mut zstd = zstd::Encoder::new(Vec::new(), 3).unwrap();
+    for _ in 0..lines {
+        writeln!(gzip, "{line}").unwrap();
+        writeln!(zstd, "{line}").unwrap();
+    }
+    for (name, bytes) in [("a.gz", gzip.finish().unwrap()), ("a.zst", zstd.finish().unwrap())] {
+        assert!(bytes.len() < 400_000, "{name} has {} bytes", bytes.len());
+        std::fs::write(bench.folder.path().join(name), bytes).unwrap();
+        let convert = ["convert", "--json", name, "--lake", "lake-of-files"];
+        let summary = assert_fits(&bench, &convert, 96).assert_status(0, "committed");
+        assert_eq!(summary["datasets"]["messages"]["rows"], 1, "{summary}");
+        std::fs::remove_dir_all(bench.folder.path().join("lake-of-files")).unwrap();
     }
 }
 
