@@ -19,9 +19,8 @@ impl Decoder {
     pub fn absorb(&mut self, others: Vec<Self>) -> io::Result<()> {
         let is_awaited = !self.waiting.is_empty() || others.iter().any(|other| !other.waiting.is_empty());
         for mut other in others {
-            let rest =
-                other.tables.iter_mut().enumerate().filter_map(|(table, rows)| Some((table, rows.take_batch()?)));
-            self.ready.extend(std::mem::take(&mut other.ready).into_iter().chain(rest));
+            other.empty_tables();
+            self.ready.append(&mut other.ready);
             if is_awaited {
                 let numbers: Vec<u32> = other.cids.iter().map(|cid| self.number_of(cid)).collect();
                 self.messages.absorb(other.messages, &numbers, self.temp_dir.as_deref())?;

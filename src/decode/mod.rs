@@ -253,15 +253,16 @@ impl Decoder {
             }
             self.messages.load_earlier()?;
         }
-        for (index, table) in self.tables.iter_mut().enumerate() {
-            if let Some(batch) = table.take_batch() {
-                self.ready.push((index, batch));
-            }
-        }
+        self.empty_tables();
         self.tally.cut_reactions = self.cut_reactions.finish();
         let strange = self.tally.rejected + self.tally.unclassified.strange();
         self.tally.unrecognised_files = u64::from(self.tally.lines.is_empty() && strange > 0);
         Ok((self.ready, self.tally))
+    }
+
+    fn empty_tables(&mut self) {
+        let rest = self.tables.iter_mut().enumerate().filter_map(|(table, rows)| Some((table, rows.take_batch()?)));
+        self.ready.extend(rest);
     }
 
     fn entity(&mut self, kind: Kind, object: Value<'_>, cid: Option<&str>, at: At) -> io::Result<()> {

@@ -65,7 +65,7 @@ mod tests {
         .unwrap()
     }
 
-    fn found(batches: Vec<RecordBatch>) -> Vec<(u32, String, Vec<i64>)> {
+    fn found(batches: &[RecordBatch]) -> Vec<(u32, String, Vec<i64>)> {
         let ids = |batch: &RecordBatch| {
             hidden::visible(batch).column(0).as_primitive::<arrow::datatypes::Int64Type>().values().to_vec()
         };
@@ -80,9 +80,9 @@ mod tests {
             .map(|(cell, partition, ids)| (cell, partition.to_owned(), ids));
         for dictionary in [false, true] {
             let whole = batch(&rows, dictionary);
-            assert_eq!(found(vec![whole.clone()]), wanted);
+            assert_eq!(found(std::slice::from_ref(&whole)), wanted);
             // A batch boundary inside a file is just another piece of it.
-            let halves = found(vec![whole.slice(0, 1), whole.slice(0, 0), whole.slice(1, 5)]);
+            let halves = found(&[whole.slice(0, 1), whole.slice(0, 0), whole.slice(1, 5)]);
             assert_eq!(halves.len(), 5);
             assert_eq!(halves[0], (0, "a".to_owned(), vec![1]));
             assert_eq!(halves[1], (0, "a".to_owned(), vec![2]));
