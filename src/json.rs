@@ -4,15 +4,21 @@
 //! is a place in it. To go over an object costs as much as it has keys, however much stands inside them. Keys that an index knows
 //! are recognised as they are read: texts of one kind have the same keys in the same order, so that the next is guessed.
 
+mod repeats;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use self::repeats::Repeats;
 use crate::names::Names;
 
 /// Containers inside each other, at most: custom data is 5 KB at most, so this is far beyond any real one.
 pub const MAX_DEPTH: usize = 256;
 /// Values of one text, at most: 8 MiB of places. A message of a hundred reactions has some two thousand.
 pub const MAX_VALUES: usize = 1 << 19;
+
+/// The key of objects that repeat: a user, as it was when the export was made, stands in all that it wrote.
+const REPEATING: &[u8] = b"user";
 
 /// Why a text is no JSON that can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,6 +46,9 @@ pub struct Index {
     /// The containers that are open where the parser is.
     open: Vec<Open>,
     names: Option<Arc<Names>>,
+    /// The name under which objects stand that repeat.
+    repeating: Option<usize>,
+    repeats: Repeats,
     /// The name that came last after each name, in containers of even and of odd depth; at the end those that came first.
     after: Vec<[u16; 2]>,
 }
@@ -70,7 +79,7 @@ pub enum Known {
 }
 
 /// Where a value, or a key, stands in the text. What is inside a container follows it: keys and values in turn.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Place {
     start: u32,
     end: u32,
@@ -89,10 +98,27 @@ pub struct Value<'a> {
     at: usize,
 }
 
+impl Place {
+    /// Moved on by bytes and by places.
+    fn moved(self, bytes: u32, places: u32) -> Self {
+        Self {
+            start: self.start.wrapping_add(bytes),
+            end: self.end.wrapping_add(bytes),
+            next: self.next.wrapping_add(places),
+            ..self
+        }
+    }
+}
+
 impl Index {
     /// An index that recognises keys of these names.
     pub fn of(names: Arc<Names>) -> Self {
-        Self { after: vec![[NO_NAME; 2]; names.len() + 1], names: Some(names), ..Self::default() }
+        Self {
+            after: vec![[NO_NAME; 2]; names.len() + 1],
+            repeating: names.find(REPEATING).map(usize::from),
+            names: Some(names),
+            ..Self::default()
+        }
     }
 
     /// Checks a text that is one JSON value, with space around it or not.
@@ -119,6 +145,7 @@ impl Parser<'_> {
             self.skip_space();
             match self.peek() {
                 Some(b'"') => self.text()?,
+                Some(b'{') if self.repeated() => {}
                 Some(open @ (b'{' | b'[')) => {
                     self.open(open == b'{')?;
                     self.skip_space();
@@ -206,10 +233,31 @@ impl Parser<'_> {
     fn close(&mut self) {
         self.at += 1;
         let next = short(self.index.places.len());
-        if let Some(Open { place, .. }) = self.index.open.pop() {
-            let place = &mut self.index.places[place];
+        if let Some(Open { place: first, is_object, .. }) = self.index.open.pop() {
+            let place = &mut self.index.places[first];
             (place.end, place.next) = (short(self.at), next);
+            if is_object && self.may_repeat() {
+                let start = self.index.places[first].start as usize;
+                let Index { repeats, places, .. } = &mut *self.index;
+                repeats.put(&self.bytes[start..self.at], start, places, first);
+            }
         }
+    }
+
+    /// Whether the value at hand stands under the key of objects that repeat.
+    fn may_repeat(&self) -> bool {
+        self.index.open.last().is_some_and(|open| Some(open.last) == self.index.repeating)
+    }
+
+    /// Takes an object that stood in an earlier text, if it stands here again.
+    fn repeated(&mut self) -> bool {
+        if !self.may_repeat() {
+            return false;
+        }
+        let Index { repeats, places, open, .. } = &mut *self.index;
+        let end = repeats.take(self.bytes, self.at, open.len(), places);
+        self.at = end.unwrap_or(self.at);
+        end.is_some()
     }
 
     fn key(&mut self) -> Result<(), JsonError> {
@@ -247,7 +295,7 @@ impl Parser<'_> {
 
     /// Numbers the key that was noted last.
     fn look_up_key(&mut self) {
-        let Index { places, open, names, after } = &mut *self.index;
+        let Index { places, open, names, after, .. } = &mut *self.index;
         let depth = open.len();
         let (Some(place), Some(open)) = (places.last_mut(), open.last_mut()) else { return };
         let Some(names) = names.as_ref().filter(|_| !place.has_escapes) else { return };

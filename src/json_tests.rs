@@ -105,6 +105,40 @@ fn the_end_of_a_text_is_found_at_any_place() {
     }
 }
 
+/// Lines that hold these objects again and again, deep and in lists too.
+fn lines_of(users: &[serde_json::Value], picks: &[(prop::sample::Index, serde_json::Value)]) -> Vec<String> {
+    let user = |pick: &prop::sample::Index| &users[pick.index(users.len())];
+    let deep = |pick: &prop::sample::Index, depth: usize| {
+        format!(r#"{}{{"user":{}}}{}"#, "[".repeat(depth), user(pick), "]".repeat(depth))
+    };
+    picks
+        .iter()
+        .enumerate()
+        .map(|(line, (pick, other))| match line % 4 {
+            0 => serde_json::json!({"user": user(pick), "x": other, "user_id": user(pick)}).to_string(),
+            1 => format!(r#"{{"x":{other}, "user": {}, "y":{{"user":{}}}}}"#, user(pick), user(pick)),
+            // As deep as may be, if the user has no depth of its own.
+            2 => deep(pick, MAX_DEPTH - 2),
+            _ => format!(r#"{{"user":{other},"user":{}"#, &user(pick).to_string()[..40]),
+        })
+        .collect()
+}
+
+#[test]
+fn what_repeats_is_remembered() {
+    let user = format!(r#"{{"id":"ada","custom":{{"a":[1,"\n"]}},"name":"{}"}}"#, "x".repeat(80));
+    let mut index = Index::of(Arc::new(Names::new(["id", "user"])));
+    let line = |user: &str| format!(r#" {{"id":"m1","user":{user},"text":"t"}}"#);
+    index.parse(&line(&user)).unwrap();
+    let mut places = Vec::new();
+    let bytes = line(&user);
+    let at = bytes.find(&user).unwrap();
+    assert_eq!(index.repeats.take(bytes.as_bytes(), at, 1, &mut places), Some(at + user.len()));
+    assert_eq!(index.repeats.take(line(&user.replace("[1", "[2")).as_bytes(), at, 1, &mut places), None);
+    assert_eq!(index.repeats.take(bytes.as_bytes(), at, MAX_DEPTH, &mut places), None);
+    assert_eq!(index.parse(&bytes).map(tree).unwrap(), serde_json::from_str::<serde_json::Value>(&bytes).unwrap());
+}
+
 fn json() -> impl Strategy<Value = serde_json::Value> {
     let leaf = prop_oneof![
         Just(serde_json::Value::Null),
@@ -122,6 +156,22 @@ fn json() -> impl Strategy<Value = serde_json::Value> {
 }
 
 proptest! {
+    #[test]
+    fn an_index_that_remembers_finds_what_a_new_one_does(
+        users in prop::collection::vec(json(), 1..4),
+        picks in prop::collection::vec((any::<prop::sample::Index>(), json()), 0..24),
+    ) {
+        let names = Arc::new(Names::new(["id", "user", "x"]));
+        let pad = |user| serde_json::json!({"id": "i".repeat(60), "user": user});
+        let users: Vec<_> = users.into_iter().map(pad).collect();
+        let mut old = Index::of(Arc::clone(&names));
+        for line in lines_of(&users, &picks) {
+            let mut new = Index::of(Arc::clone(&names));
+            prop_assert_eq!(old.parse(&line).err(), new.parse(&line).err(), "{}", line);
+            prop_assert_eq!(&old.places, &new.places, "{}", line);
+        }
+    }
+
     #[test]
     fn values_are_those_of_another_parser(value in json(), pretty: bool) {
         let text = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) }.unwrap();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::builder::NullBufferBuilder;
 use arrow::array::{
-    ArrayRef, BooleanBuilder, Float64Builder, Int64Builder, ListArray, ListBuilder, MapBuilder, MapFieldNames,
+    Array, ArrayRef, BooleanBuilder, Float64Builder, Int64Builder, ListArray, ListBuilder, MapBuilder, MapFieldNames,
     StringBuilder, StructArray, TimestampMicrosecondBuilder,
 };
 use arrow::buffer::OffsetBuffer;
@@ -144,7 +144,14 @@ impl Values {
 
     fn finish(&mut self) -> ArrayRef {
         match self {
-            Self::Text(builder) => Arc::new(builder.finish()),
+            Self::Text(builder) => {
+                let texts = builder.finish();
+                // The next batch is likely to be like this one: what has its room from the start need not be moved as it grows.
+                let with_some_to_spare = |length: usize| length + length / 8;
+                let (rows, bytes) = (with_some_to_spare(texts.len()), with_some_to_spare(texts.values().len()));
+                *builder = StringBuilder::with_capacity(rows, bytes);
+                Arc::new(texts)
+            }
             Self::Integer(builder) => Arc::new(builder.finish()),
             Self::Float(builder) => Arc::new(builder.finish()),
             Self::Boolean(builder) => Arc::new(builder.finish()),

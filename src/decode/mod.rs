@@ -198,7 +198,7 @@ impl Decoder {
             self.reject_bytes(at, line, "line_too_long", &detail);
             return Ok(());
         }
-        let text = match std::str::from_utf8(line.bytes) {
+        let text = match simdutf8::compat::from_utf8(line.bytes) {
             Ok(text) => text,
             Err(error) => {
                 self.reject_bytes(at, line, "not_utf8", &error.to_string());
