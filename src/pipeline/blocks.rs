@@ -1,6 +1,9 @@
-//! One file of lines, decoded on several threads: it is cut into blocks of whole lines, and each goes to a decoder that is idle.
+//! One file of lines, decoded on several threads: it is cut into blocks of whole lines, which wait in a short queue for a decoder.
 //!
-//! Where none is, whoever cuts decodes the block: so no more is inflated than is decoded, however much a file was compressed.
+//! While the queue is full, whoever cuts decodes the block: so no more is inflated than is decoded, however much a file was compressed.
+
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -62,32 +65,29 @@ struct Cutter<R> {
 struct Blocks<R> {
     block_bytes: usize,
     open: Block,
-    /// Those for others, at most as many as are idle.
-    full: Vec<Block>,
-    idle: usize,
+    /// Those for others.
+    queue: SyncSender<Block>,
     taker: Taker<R>,
 }
 
 impl<R: Rows> Cutter<R> {
-    /// Cuts the next bytes: at most as many blocks as there are idle decoders.
-    fn push(mut self, chunks: Vec<Bytes>, idle: usize) -> Result<(Self, Vec<Block>), FileError> {
+    /// Cuts the next bytes.
+    fn push(mut self, chunks: Vec<Bytes>) -> Result<Self, FileError> {
         let Self { decompress, head, lines, blocks } = &mut self;
-        blocks.idle = idle;
         for chunk in chunks {
             decompress.push(&chunk, |bytes| cut(bytes, head, lines, blocks))?;
         }
-        let full = std::mem::take(&mut blocks.full);
-        Ok((self, full))
+        Ok(self)
     }
 
     /// The end of the file: decodes what is left, but for a line that does not end.
     fn finish(self) -> Result<(Taker<R>, LineSplitter), FileError> {
         let Self { decompress, mut head, mut lines, mut blocks } = self;
-        blocks.idle = 0;
         decompress.finish(|bytes| cut(bytes, &mut head, &mut lines, &mut blocks))?;
         head.check()?;
-        blocks.close()?;
-        Ok((blocks.taker, lines))
+        let Blocks { open, mut taker, .. } = blocks;
+        open.decode(&mut taker)?;
+        Ok((taker, lines))
     }
 }
 
@@ -112,17 +112,16 @@ impl<R: Rows> Blocks<R> {
     }
 
     fn close(&mut self) -> Result<(), FileError> {
-        let block = std::mem::take(&mut self.open);
-        if self.full.len() < self.idle {
-            self.full.push(block);
-            return Ok(());
+        match self.queue.try_send(std::mem::take(&mut self.open)) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Full(block) | TrySendError::Disconnected(block)) => block.decode(&mut self.taker),
         }
-        block.decode(&mut self.taker)
     }
 }
 
 impl<R: Rows + Clone> FileDecoder<R> {
-    /// Reads a file to its end with so many decoders side by side. An array, whose values belong together, has one.
+    /// Reads a file to its end with so many decoders side by side. An array, whose values belong together, has one, and so has a file
+    /// where there is one thread.
     pub(crate) async fn read_with(
         self,
         decoders: usize,
@@ -130,7 +129,7 @@ impl<R: Rows + Clone> FileDecoder<R> {
         cpu: Cpu,
         each: impl Fn(&Bytes),
     ) -> Result<(Tally, R), FileError> {
-        if decoders > 1 {
+        if decoders > 1 && cpu == Cpu::Threads {
             self.read_blocks(decoders, BLOCK_BYTES, file, cpu, each).await
         } else {
             self.read(file, cpu, each).await
@@ -153,18 +152,16 @@ impl<R: Rows + Clone> FileDecoder<R> {
             }
         };
         let path = head.path.clone();
-        let mut others = Others::new(&taker, decoders - 1, cpu);
-        let blocks = Blocks { block_bytes, open: Block::default(), full: Vec::new(), idle: 0, taker };
+        let (queue, mut others) = Others::start(&taker, decoders - 1, cpu);
+        let blocks = Blocks { block_bytes, open: Block::default(), queue, taker };
         let mut cutter = Cutter { decompress, head, lines, blocks };
         let mut room = None;
         let mut chunks = gather(file, &each).await?;
         while !chunks.is_empty() {
-            let idle = others.count_idle()?;
-            let step = cpu.run(move || cutter.push(chunks, idle));
+            let step = cpu.run(move || cutter.push(chunks));
             let (cut, gathered) = tokio::join!(step, gather(file, &each));
-            let (next, blocks) = cut?;
-            (cutter, chunks) = (next, gathered?);
-            blocks.into_iter().for_each(|block| others.decode(block));
+            (cutter, chunks) = (cut?, gathered?);
+            others.check()?;
             if cutter.lines.held_bytes() < LONG_LINE_BYTES {
                 room = None;
             } else if room.is_none() {
@@ -182,37 +179,48 @@ impl<R: Rows + Clone> FileDecoder<R> {
     }
 }
 
-/// Those who decode blocks beside the one who cuts.
+/// Those who decode blocks beside the one who cuts, until there are no more.
 struct Others<R> {
-    idle: Vec<Taker<R>>,
     at_work: FuturesUnordered<BoxFuture<'static, Result<Taker<R>, FileError>>>,
-    cpu: Cpu,
 }
 
 impl<R: Rows + Clone> Others<R> {
-    fn new(one: &Taker<R>, count: usize, cpu: Cpu) -> Self {
-        Self { idle: (0..count).map(|_| one.fork()).collect(), at_work: FuturesUnordered::new(), cpu }
+    /// So many, and the queue that they take blocks from. One block waits for each of them, so that none waits for a block.
+    fn start(one: &Taker<R>, count: usize, cpu: Cpu) -> (SyncSender<Block>, Self) {
+        let (queue, blocks) = sync_channel(count);
+        let blocks = Arc::new(Mutex::new(blocks));
+        let other = |_| {
+            let (mut taker, blocks) = (one.fork(), Arc::clone(&blocks));
+            let work = move || {
+                while let Some(block) = next(&blocks) {
+                    block.decode(&mut taker)?;
+                }
+                Ok(taker)
+            };
+            cpu.run(work).boxed()
+        };
+        (queue, Self { at_work: (0..count).map(other).collect() })
     }
 
-    /// How many are idle now.
-    fn count_idle(&mut self) -> Result<usize, FileError> {
-        while let Some(Some(done)) = self.at_work.next().now_or_never() {
-            self.idle.push(done?);
+    /// Why one has ended while there may be more blocks.
+    fn check(&mut self) -> Result<(), FileError> {
+        match self.at_work.next().now_or_never() {
+            Some(Some(ended)) => ended.map(|_| ()),
+            _ => Ok(()),
         }
-        Ok(self.idle.len())
-    }
-
-    /// Begins to decode a block, for which somebody is idle.
-    fn decode(&mut self, block: Block) {
-        let mut taker = self.idle.pop().expect("no more blocks are cut than decoders are idle");
-        self.at_work.push(self.cpu.run(move || block.decode(&mut taker).map(|()| taker)).boxed());
     }
 
     /// All of them, once they are done.
     async fn all(mut self) -> Result<Vec<Taker<R>>, FileError> {
+        let mut all = Vec::new();
         while let Some(done) = self.at_work.next().await {
-            self.idle.push(done?);
+            all.push(done?);
         }
-        Ok(self.idle)
+        Ok(all)
     }
+}
+
+/// The next block; none after the last.
+fn next(blocks: &Mutex<Receiver<Block>>) -> Option<Block> {
+    blocks.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
 }

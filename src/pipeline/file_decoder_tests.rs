@@ -61,7 +61,7 @@ fn in_blocks(
 ) -> Result<(Tally, Arc<Collector>), FileError> {
     let mut pieces = Pieces(chunks.into_iter());
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    runtime.block_on(decoder.read_blocks(decoders, block_bytes, &mut pieces, Cpu::Inline, |_| {}))
+    runtime.block_on(decoder.read_blocks(decoders, block_bytes, &mut pieces, Cpu::Threads, |_| {}))
 }
 
 /// Messages, users and reactions on lines of their own, which may come before their message and far from it.
