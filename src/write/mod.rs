@@ -8,6 +8,7 @@ pub mod parquet_read;
 
 mod encoder;
 pub(crate) mod file_slice;
+mod row_group;
 mod vanishing;
 
 use std::collections::BTreeMap;

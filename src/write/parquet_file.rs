@@ -11,15 +11,17 @@ use arrow::compute::{max, min};
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit, TimestampMicrosecondType};
 use arrow::error::ArrowError;
 use bytes::Bytes;
-use parquet::arrow::arrow_writer::ArrowWriterOptions;
+use parquet::arrow::arrow_writer::{ArrowRowGroupWriterFactory, ArrowWriterOptions};
 use parquet::arrow::{ArrowSchemaConverter, ArrowWriter};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::basic::{ConvertedType, Encoding, LogicalType, Type as PhysicalType};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{KeyValue, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::{ColumnDescriptor, SchemaDescriptor, Type};
 
+use super::row_group::RowGroup;
 use crate::error::{Error, Kind};
 use crate::sort::batch::{conform, split};
 
@@ -121,7 +123,10 @@ pub struct FileSummary {
 
 /// A Parquet file being written.
 pub struct ParquetFile {
-    writer: ArrowWriter<Vec<u8>>,
+    writer: SerializedFileWriter<Vec<u8>>,
+    row_groups: ArrowRowGroupWriterFactory,
+    /// The row group being filled.
+    group: Option<RowGroup>,
     schema: SchemaRef,
     target_file_bytes: u64,
     row_group_bytes: usize,
@@ -145,8 +150,12 @@ impl ParquetFile {
         let properties = properties(&parquet_schema, options)?;
         let time_column = options.time_column.as_deref().map(|name| time_index(&schema, name)).transpose()?;
         let writer_options = ArrowWriterOptions::new().with_properties(properties).with_parquet_schema(parquet_schema);
+        let writer = ArrowWriter::try_new_with_options(Vec::new(), schema.clone(), writer_options)?;
+        let (writer, row_groups) = writer.into_serialized_writer()?;
         Ok(Self {
-            writer: ArrowWriter::try_new_with_options(Vec::new(), schema.clone(), writer_options)?,
+            writer,
+            row_groups,
+            group: None,
             schema,
             target_file_bytes: options.target_file_bytes,
             row_group_bytes: options.row_group_bytes,
@@ -177,19 +186,19 @@ impl ParquetFile {
         let batch = conform(batch.clone(), &self.schema).map_err(FileError::Schema)?;
         let mut rows = 0;
         for (piece, bytes) in split(&batch, self.row_group_rows, self.piece_bytes()) {
-            let group_rows = self.writer.in_progress_rows() + piece.num_rows();
+            let group_rows = self.group.as_ref().map_or(0, RowGroup::rows) + piece.num_rows();
             if self.group_bytes + bytes > self.row_group_bytes || group_rows > self.row_group_rows {
                 self.end_row_group()?;
             }
             if self.is_full() {
                 break;
             }
-            self.writer.write(&piece)?;
+            self.group()?.write(&piece)?;
             self.group_bytes += bytes;
             self.rows += piece.num_rows() as u64;
             rows += piece.num_rows();
             // Encoders hold more than they were given where bloom filters and dictionaries outweigh short rows.
-            if self.writer.memory_size() > self.row_group_bytes || self.may_be_full() {
+            if self.group_memory_bytes() > self.row_group_bytes || self.may_be_full() {
                 self.end_row_group()?;
             }
         }
@@ -200,6 +209,22 @@ impl ParquetFile {
             self.max_us = self.max_us.max(max(times));
         }
         Ok(rows)
+    }
+
+    /// The row group being filled, or a new one.
+    fn group(&mut self) -> Result<&mut RowGroup, FileError> {
+        let group = match self.group.take() {
+            Some(group) => group,
+            None => {
+                let number = self.writer.flushed_row_groups().len();
+                RowGroup::create(&self.row_groups, self.writer.schema_descr(), number)?
+            }
+        };
+        Ok(self.group.insert(group))
+    }
+
+    fn group_memory_bytes(&self) -> usize {
+        self.group.as_ref().map_or(0, RowGroup::memory_bytes)
     }
 
     fn piece_bytes(&self) -> usize {
@@ -225,12 +250,13 @@ impl ParquetFile {
         let written = self.writer.bytes_written() as u64;
         let half = self.target_file_bytes.saturating_sub(written) / 2;
         let as_before = u128::from(written) * self.group_bytes as u128 / self.finished_bytes.max(1) as u128;
-        self.writer.in_progress_size() as u64 >= half && (self.finished_bytes == 0 || as_before >= u128::from(half))
+        let in_progress = self.group.as_ref().map_or(0, RowGroup::encoded_bytes) as u64;
+        in_progress >= half && (self.finished_bytes == 0 || as_before >= u128::from(half))
     }
 
     /// Bytes held in memory now.
     pub fn memory_bytes(&self) -> usize {
-        self.writer.memory_size() + self.writer.inner().capacity()
+        self.group_memory_bytes() + self.writer.inner().capacity()
     }
 
     /// Hands over the bytes that are final, in file order; often none, and much at the end of a row group.
@@ -245,6 +271,7 @@ impl ParquetFile {
         if self.failed {
             return Err(FileError::Failed);
         }
+        self.end_row_group()?;
         self.writer.finish()?;
         let tail = self.take_encoded();
         let summary =
@@ -254,7 +281,13 @@ impl ParquetFile {
 
     fn end_row_group(&mut self) -> Result<(), FileError> {
         self.finished_bytes += std::mem::take(&mut self.group_bytes);
-        Ok(self.writer.flush()?)
+        let Some(group) = self.group.take() else { return Ok(()) };
+        let mut row_group = self.writer.next_row_group()?;
+        for column in group.close()? {
+            column.append_to_row_group(&mut row_group)?;
+        }
+        row_group.close()?;
+        Ok(())
     }
 }
 
