@@ -36,6 +36,7 @@ mod replace;
 mod samples;
 mod selection;
 mod stores;
+mod thrift;
 mod users;
 mod verify;
 mod version_1;
