@@ -6,6 +6,7 @@ mod automatic;
 mod backfill;
 mod bad_input;
 mod bench;
+mod benches;
 mod check;
 mod check_format;
 mod columns;
