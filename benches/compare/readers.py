@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
@@ -93,9 +94,13 @@ def main() -> None:
     parser.add_argument("--messages", type=int, default=1_000_000)
     parser.add_argument("--days", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--engines", default=",".join(ENGINES), help="who is asked")
     parser.add_argument("--profile", choices=["release", "dev"], default="release")
     parser.add_argument("--chatlake", type=Path, help="a binary, instead of building this checkout")
     options = parser.parse_args()
+    engines = options.engines.split(",")
+    if absent := [engine for engine in engines if engine not in ENGINES or not find_spec(engine)]:
+        sys.exit(f"not installed: {', '.join(absent)}; see benches/compare/requirements.txt, or leave them out with --engines")
     chatlake = options.chatlake or build(options.profile, "chatlake")
     with tempfile.TemporaryDirectory(prefix="readers-") as name:
         folder = Path(name)
@@ -104,18 +109,18 @@ def main() -> None:
             subprocess.run([chatlake, "convert", "-q", "-", "--lake", folder / "lake"], stdin=lines.stdout, check=True)
         files = {"chatlake": folder / "lake" / "messages", "duckdb": folder / "duckdb", "pyarrow": folder / "pyarrow"}
         rewrite(*files.values())
-        report(files)
+        report(files, engines)
         shutil.rmtree(folder / "lake")
 
 
-def report(files: dict[str, Path]) -> None:
+def report(files: dict[str, Path], engines: list[str]) -> None:
     sizes = {writer: sum(file.stat().st_size for file in folder.glob("*/*.parquet")) for writer, folder in files.items()}
     days = len(list(files["chatlake"].iterdir()))
     print(f"{days} files; " + ", ".join(f"{writer} {size / 1e6:.0f} MB" for writer, size in sizes.items()) + "\n")
     print("| question | asked of | " + " | ".join(f"by {writer}, MB" for writer in files) + " | fewer |")
     print("|---|---|" + "---:|" * (len(files) + 1))
     for question, condition in questions(files["chatlake"]).items():
-        for engine in ENGINES:
+        for engine in engines:
             asked = {writer: ask(engine, folder, condition) for writer, folder in files.items()}
             if len({answer for answer, _ in asked.values()}) != 1:
                 sys.exit(f"{engine} answers differ for {question}: {asked}")

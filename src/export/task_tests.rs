@@ -1,11 +1,19 @@
 #![allow(clippy::unwrap_used)]
 
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use proptest::prelude::*;
 use serde_json::json;
 use tokio::time::Instant;
 
 use super::*;
+use crate::export::client::Options;
+use crate::export::credentials::Credentials;
 use crate::export::scripted::{Reply, Scripted};
+use crate::export::transport::{SendError, Transport};
 
 fn time(text: &str) -> Timestamp {
     text.parse().unwrap()
@@ -138,6 +146,115 @@ async fn a_finished_task_takes_one_call() {
     assert_eq!(server.client().wait_for_task(&task(), DAY).await.unwrap().url, url());
 }
 
+/// Stream as it is to who waits for a task: an answer takes its time, some calls fail, and the task is worked on for long.
+struct SlowTask {
+    lasts: Duration,
+    latency: Duration,
+    /// What comes of the calls, in this order, and then of all others: an answer, where there is none.
+    hiccups: Vec<Option<Hiccup>>,
+    begun: Instant,
+    calls: Mutex<Vec<Call>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Call {
+    after: Duration,
+    hiccup: Option<Hiccup>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Hiccup {
+    Lost,
+    Unavailable,
+    TooMany { retry_after_s: u64 },
+}
+
+impl Call {
+    /// How long nothing may be asked after it.
+    fn asked_for_s(&self) -> u64 {
+        match self.hiccup {
+            Some(Hiccup::TooMany { retry_after_s }) => retry_after_s,
+            _ => 0,
+        }
+    }
+}
+
+impl SlowTask {
+    fn answer(&self, hiccup: Option<Hiccup>) -> Result<reqwest::Response, SendError> {
+        let after = self.begun.elapsed();
+        let status = if after < self.lasts { "running" } else { "completed" };
+        let result = json!({ "url": "https://bucket.example/exports/f?Signature=s" });
+        let body = json!({ "task_id": "t", "status": status, "created_at": task().requested_at, "result": result });
+        let date = (task().requested_at + after).strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+        let answer = http::Response::builder().header("date", date);
+        let answer = match hiccup {
+            None => answer.body(body.to_string()),
+            Some(Hiccup::Lost) => return Err(SendError::lost("connection reset")),
+            Some(Hiccup::Unavailable) => answer.status(503).body(String::new()),
+            Some(Hiccup::TooMany { retry_after_s }) => {
+                answer.status(429).header("retry-after", retry_after_s).body(String::new())
+            }
+        };
+        Ok(answer.unwrap().into())
+    }
+}
+
+struct ToSlowTask(Arc<SlowTask>);
+
+impl Transport for ToSlowTask {
+    fn send(&self, _: reqwest::Request) -> BoxFuture<'static, Result<reqwest::Response, SendError>> {
+        let stream = Arc::clone(&self.0);
+        async move {
+            let hiccup = {
+                let mut calls = stream.calls.lock().unwrap();
+                let hiccup = stream.hiccups.get(calls.len()).copied().flatten();
+                calls.push(Call { after: stream.begun.elapsed(), hiccup });
+                hiccup
+            };
+            tokio::time::sleep(stream.latency).await;
+            stream.answer(hiccup)
+        }
+        .boxed()
+    }
+}
+
+/// The calls that following a task takes, to its file.
+fn calls_of(
+    lasts: Duration,
+    latency: Duration,
+    hiccups: Vec<Option<Hiccup>>,
+    random: fn() -> f64,
+) -> Result<Vec<Call>, TaskError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        let begun = Instant::now();
+        let stream = Arc::new(SlowTask { lasts, latency, hiccups, begun, calls: Mutex::default() });
+        let to_stream = || Arc::new(ToSlowTask(Arc::clone(&stream)));
+        let options = Options { clock: || task().requested_at, random, ..Options::default() };
+        let credentials = Credentials::new("key", "secret").unwrap();
+        let client = Client::over(to_stream(), to_stream(), credentials, "https://stream.example", options).unwrap();
+        client.wait_for_task(&task(), DAY).await?;
+        Ok(stream.calls.lock().unwrap().clone())
+    })
+}
+
+/// Hiccups of calls, never four in a row: what a client rides out before it has had any answer.
+fn hiccups() -> impl Strategy<Value = Vec<Option<Hiccup>>> {
+    let hiccup = prop_oneof![
+        Just(Hiccup::Lost),
+        Just(Hiccup::Unavailable),
+        (1u64..=60).prop_map(|retry_after_s| Hiccup::TooMany { retry_after_s }),
+    ];
+    let run = (prop::collection::vec(hiccup.prop_map(Some), 0..=3), 1usize..20)
+        .prop_map(|(failed, answered)| [failed, vec![None; answered]].concat());
+    prop::collection::vec(run, 0..12).prop_map(|runs| runs.concat())
+}
+
+/// From a second to hours.
+fn lasts() -> impl Strategy<Value = Duration> {
+    prop_oneof![0u64..120_000, 0u64..4 * 3_600_000].prop_map(Duration::from_millis)
+}
+
 proptest! {
     #[test]
     fn a_task_is_asked_for_quickly_at_first_and_then_once_a_minute(random in 0.0f64..=1.0, minutes in 0u32..3_000) {
@@ -154,5 +271,25 @@ proptest! {
         }
         prop_assert!(polls <= 10 + minutes, "{polls} in {minutes} minutes");
         prop_assert!(poll_wait(1, random) < Duration::from_secs(1));
+    }
+    #[test]
+    fn a_task_of_minutes_takes_ten_calls_and_one_for_each_of_them(
+        lasts in lasts(),
+        latency_ms in 0u64..5_000,
+        hiccups in hiccups(),
+        random in prop::sample::select(vec![(|| 0.0) as fn() -> f64, || 0.5, || 0.999]),
+    ) {
+        let calls = calls_of(lasts, Duration::from_millis(latency_ms), hiccups, random).unwrap();
+        let last = calls.last().unwrap().after;
+        let failed = calls.iter().filter(|call| call.hiccup.is_some()).count();
+        // A call that failed is asked again, and no other.
+        let most = 10 + last.as_secs() as usize / 60 + failed;
+        prop_assert!(calls.len() <= most, "{} calls in {last:?}, {failed} of them failed: {calls:?}", calls.len());
+        // Nor is its end seen late.
+        let late = last.saturating_sub(lasts);
+        prop_assert!(failed > 0 || late <= Duration::from_secs(60) + Duration::from_millis(latency_ms), "{late:?}");
+        for pair in calls.windows(2) {
+            prop_assert!(pair[1].after >= pair[0].after + Duration::from_secs(pair[0].asked_for_s()), "{pair:?}");
+        }
     }
 }
