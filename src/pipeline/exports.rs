@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 
 use super::channels::{Channels, Effort, Page};
 use super::file_decoder::{FileDecoder, FileError};
@@ -177,59 +177,72 @@ impl<'p> Exports<'p> {
         let begun: HashSet<&str> = adopted.iter().flat_map(|adopted| &adopted.task.cids).map(String::as_str).collect();
         lock(&self.requests).channels += begun.len() as u64;
         progress.channels(begun.len());
-        let named: Vec<ChannelRef> = known
+        let is_asked = |cid: &str| known.contains(cid) || begun.contains(cid);
+        let named: Vec<String> = known
             .iter()
-            .filter(|cid| !begun.contains(cid.as_str()))
-            .filter_map(|cid| ChannelRef::from_cid(cid))
+            .filter(|cid| !begun.contains(cid.as_str()) && ChannelRef::from_cid(cid).is_some())
+            .cloned()
             .collect();
         if let Some(channels) = &mut channels {
             channels.leave_out(known.iter().map(String::as_str).chain(begun.iter().copied()));
         }
-        let discovered = stream::try_unfold(channels, async |channels| {
-            let Some(mut channels) = channels else { return Ok(None) };
-            let Some(Page { channels: page, missing }) = channels.next().await? else {
-                let Effort { looked_up, unlisted } = channels.effort;
-                if looked_up + unlisted > 0 {
-                    tracing::info!(
-                        looked_up,
-                        unlisted,
-                        "channels were looked up by name; those that Stream does not list are asked for"
-                    );
+        let (found, mut waiting) = mpsc::unbounded_channel();
+        let finding = async {
+            match channels {
+                Some(channels) => self.find(channels, is_asked, found).await,
+                None => {
+                    drop(found);
+                    Ok(())
                 }
-                return Ok(None);
-            };
-            lock(&self.requests).missing.extend(missing);
-            Ok::<_, Error>(Some((stream::iter(page.into_iter().map(Ok)), Some(channels))))
-        })
-        .try_flatten()
-        .map_ok(|channel: ChannelRef| {
-            let is_active = channel.last_message_at.is_some_and(|at| self.span.contains(at));
-            lock(&self.requests).active_channels += u64::from(is_active);
-            channel
-        })
-        .try_filter(|channel| {
-            std::future::ready(!known.contains(&channel.cid) && !begun.contains(channel.cid.as_str()))
-        });
-        let asked = stream::iter(named.into_iter().map(Ok))
-            .chain(discovered)
-            .try_chunks(settings.channels_per_request)
-            .map_err(|error| error.1)
-            .map_ok(|channels| {
-                lock(&self.requests).channels += channels.len() as u64;
-                progress.channels(channels.len());
-                Job::Ask(channels.into_iter().map(|channel| channel.cid).collect())
+            }
+        };
+        let asked = stream::iter(named)
+            .chain(stream::poll_fn(|context| waiting.poll_recv(context)))
+            .chunks(settings.channels_per_request)
+            .map(|cids| {
+                lock(&self.requests).channels += cids.len() as u64;
+                progress.channels(cids.len());
+                Job::Ask(cids)
             });
-        stream::iter(adopted.iter().cloned().map(|adopted| Ok(Job::Adopt(adopted))))
+        let exporting = stream::iter(adopted.iter().cloned().map(Job::Adopt))
             .chain(asked)
-            .map_ok(|job| self.export(job))
-            .try_buffer_unordered(settings.max_concurrent_exports)
-            .try_collect::<()>()
-            .await?;
+            .map(|job| self.export(job))
+            .buffer_unordered(settings.max_concurrent_exports)
+            .try_collect::<()>();
+        tokio::try_join!(finding, exporting)?;
         if let Some(error) = lock(&self.unanswered).pop() {
             return Err(error);
         }
         let (requests, tally) = (lock(&self.requests).clone(), std::mem::take(&mut *lock(&self.tally)));
         Ok((self.collector, requests, tally))
+    }
+
+    /// Finds the channels of the span, however far behind the exports are: they take minutes, and a channel that is not listed yet
+    /// when it gets its first message after the span is listed then, and exported for nothing.
+    async fn find(
+        &self,
+        mut channels: Channels<'_>,
+        is_asked: impl Fn(&str) -> bool,
+        found: mpsc::UnboundedSender<String>,
+    ) -> Result<()> {
+        while let Some(Page { channels: page, missing }) = channels.next().await? {
+            let mut requests = lock(&self.requests);
+            requests.missing.extend(missing);
+            for ChannelRef { cid, last_message_at, .. } in page {
+                requests.active_channels += u64::from(last_message_at.is_some_and(|at| self.span.contains(at)));
+                // Nobody takes them any more only when the span has failed.
+                let _ = (!is_asked(&cid)).then(|| found.send(cid));
+            }
+        }
+        let Effort { looked_up, unlisted } = channels.effort;
+        if looked_up + unlisted > 0 {
+            tracing::info!(
+                looked_up,
+                unlisted,
+                "channels were looked up by name; those that Stream does not list are asked for"
+            );
+        }
+        Ok(())
     }
 
     /// Brings in the channels of one job. If Stream fails their export, halves are asked for, down to the channel that it fails by;

@@ -209,8 +209,12 @@ impl Pipeline<'_> {
     /// The channels that a replaced span holds rows of, or should: discovery does not list those that have gone silent.
     async fn known_channels(&self, state: &State, window: Window, held: &BTreeSet<String>) -> Result<BTreeSet<String>> {
         let mut cids = held.clone();
-        for covered in state.covers_in(window) {
-            let lists = self.lake.lists(&covered.cover.record).await?;
+        for record in state.covers_in(window).map(|covered| &covered.cover.record) {
+            // What lies aside is mostly tasks.
+            if record.missing_channels() + record.failed_channels() == 0 {
+                continue;
+            }
+            let lists = self.lake.lists(record).await?;
             // Of a list that is looked up, those that are still missing are known without asking for each of them.
             if !self.settings.selection.is_looked_up() {
                 cids.extend(lists.missing_channels);
