@@ -78,7 +78,9 @@ def days_of(messages: int, days: int, seed: int) -> Iterator[bytes]:
 
         def renamed(token: bytes) -> bytes:
             if token.startswith(b"user-"):
-                return b"user-%07d" % ((int(token[5:]) + day * users // 7) % (USERS_FOR_EACH * users))
+                number = int(token[5:]) + day * users // 7
+                # Those of a day are no neighbours by their ids.
+                return b"user-%07d" % (number * 7_919 % (USERS_FOR_EACH * users))
             if token.startswith(b"2026-"):
                 return (date.fromisoformat(token[:10].decode()) + timedelta(days=day)).isoformat().encode() + b"T"
             digits = chance.randbytes(16).hex()
