@@ -7,6 +7,7 @@ use std::num::NonZero;
 
 use crate::error::{Error, Kind, Result};
 use crate::lake::Parts;
+use crate::write::parquet_file::ROW_GROUP_ROWS;
 
 /// The program itself: its code, its threads, connections, the state of the log and the entry that becomes part of it.
 const PROGRAM_BYTES: usize = 40 << 20;
@@ -77,14 +78,14 @@ impl Memory {
         ((self.limit_bytes - LINELESS_BYTES) / 3).clamp(4 << 20, MAX_LINE_BYTES)
     }
 
-    /// Unencoded size of a row group. Its columns are encoded while it fills and handed over at its end.
+    /// What the encoders of a row group hold, at most. Its columns are encoded while it fills and handed over at its end.
     pub fn row_group_bytes(self) -> usize {
         (self.stage_bytes() / 4).min(64 << 20)
     }
 
     /// Rows of a row group, for which its bloom filters are made.
     pub fn row_group_rows(self) -> usize {
-        (self.row_group_bytes() / ROW_BYTES).min(1 << 19)
+        (self.row_group_bytes() / ROW_BYTES).min(ROW_GROUP_ROWS)
     }
 
     /// The parts of a file on its way.

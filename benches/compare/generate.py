@@ -2,10 +2,11 @@
 
     python benches/compare/generate.py --messages 450000 --days 1 --seed 1 > messages.ndjson
 
-The shapes are those that Stream's API returns: the author as a whole object in every message; in some, mentioned users, the latest
-reactions and a quoted message with theirs; attachments with signed addresses, custom keys, and many keys that are empty or null. Some are
-replies, edited, pinned or deleted. Texts have line breaks, quotes, accents and emoji here and there. Channels have a handful of people each, some
-of whom are in very many channels, so that users repeat as they do in real exports. A line has 1.1 kB on average. The same seed gives the same bytes.
+The shapes are those that Stream's API returns: ids as its SDKs make them, the author's and a UUID; the author as a whole object in every
+message; in some, mentioned users, the latest reactions and a quoted message with theirs; attachments with signed addresses, custom keys, and
+many keys that are empty or null. Some are replies, edited, pinned or deleted. Texts have line breaks, quotes, accents and emoji here and there.
+Channels have a handful of people each, some of whom are in very many channels, so that users repeat as they do in real exports. A line has
+1.1 kB on average. The same seed gives the same bytes.
 """
 
 import argparse
@@ -28,13 +29,13 @@ def rfc3339(at: datetime) -> str:
 
 
 class Generator:
-    def __init__(self, messages: int, days: int, seed: int) -> None:
+    def __init__(self, messages: int, days: int, seed: int, users: int | None = None) -> None:
         self.random = random.Random(seed)
         self.messages, self.days = messages, days
         # A vocabulary of which few words are frequent and most are rare, as in any language.
         self.words = [self.word() for _ in range(30_000)]
         self.weights = list(accumulate(1 / (rank + 3) for rank in range(len(self.words))))
-        self.users = [self.user(number) for number in range(max(messages // 90, 3))]
+        self.users = [self.user(number) for number in range(max(users or messages // 90, 3))]
 
     def word(self) -> str:
         word = "".join(self.random.choices(SYLLABLES, k=1 + int(self.random.expovariate(1 / 2))))
@@ -90,7 +91,8 @@ class Generator:
 
     def message(self, cid: str, people: list[dict], at: datetime, parent: dict | None) -> dict:
         chance = self.random.random
-        message_id = f"{self.hex(8)}-{self.hex(4)}-4{self.hex(3)}-a{self.hex(3)}-{self.hex(12)}"
+        author = self.random.choice(people)
+        message_id = f"{author['id']}-{self.hex(8)}-{self.hex(4)}-4{self.hex(3)}-a{self.hex(3)}-{self.hex(12)}"
         text = self.text()
         html = text.replace("&", "&amp;").replace('"', "&quot;").replace("\n\n", "</p>\n\n<p>")
         made, later = rfc3339(at), rfc3339(at + timedelta(minutes=5))
@@ -105,7 +107,7 @@ class Generator:
             "text": text,
             "html": f"<p>{html}</p>\n",
             "type": "deleted" if is_deleted else "reply" if parent else "regular",
-            "user": self.random.choice(people),
+            "user": author,
             "attachments": [self.attachment()] if chance() < 0.07 else [],
             "latest_reactions": reactions,
             "own_reactions": [],

@@ -1,6 +1,5 @@
 #![allow(clippy::unwrap_used)]
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
 use futures::FutureExt;

@@ -33,7 +33,13 @@ const PIECES: u64 = 32;
 const FULL_PERCENT: u64 = 92;
 /// Longest prefix of a text that serves as a bound in statistics.
 const STATISTICS_BYTES: usize = 64;
-const BLOOM_FALSE_POSITIVES: f64 = 0.01;
+/// Filters are powers of two. With one in fifty, what a filter of half the size would save is about what it would let through: of each
+/// value, a byte of filter against two hundredths of the column.
+const BLOOM_FALSE_POSITIVES: f64 = 0.02;
+/// Rows of a row group, at most: as many ids as fill a filter of 128 KiB with ten bits each, when the least is read in all.
+pub const ROW_GROUP_ROWS: usize = (128 << 10) * 8 / 10;
+/// How many times larger than its encoders a row group may be for readers that decode it as a whole.
+const MAX_EXPANSION: usize = 16;
 
 /// Why a file could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -70,7 +76,8 @@ pub struct FileOptions {
     pub compression: Compression,
     /// Encoded size at which a file is full.
     pub target_file_bytes: u64,
-    /// Unencoded size at which a row group ends: about the memory that a file takes, at most.
+    /// What the encoders of a row group hold when it ends: the memory that a file takes, at most. It is encoded for the most part, so
+    /// the rows are several times as large.
     pub row_group_bytes: usize,
     /// Rows of a row group, at most: what a bloom filter is sized for while it is filled.
     pub row_group_rows: usize,
@@ -96,7 +103,7 @@ impl Default for FileOptions {
             compression: Compression::ZSTD(ZstdLevel::default()),
             target_file_bytes: 256 << 20,
             row_group_bytes: 64 << 20,
-            row_group_rows: 1 << 19,
+            row_group_rows: ROW_GROUP_ROWS,
             sorting_columns: Vec::new(),
             bloom_columns: Vec::new(),
             stats_columns: Vec::new(),
@@ -186,8 +193,7 @@ impl ParquetFile {
         let batch = conform(batch.clone(), &self.schema).map_err(FileError::Schema)?;
         let mut rows = 0;
         for (piece, bytes) in split(&batch, self.row_group_rows, self.piece_bytes()) {
-            let group_rows = self.group.as_ref().map_or(0, RowGroup::rows) + piece.num_rows();
-            if self.group_bytes + bytes > self.row_group_bytes || group_rows > self.row_group_rows {
+            if !self.has_room(piece.num_rows(), bytes) {
                 self.end_row_group()?;
             }
             if self.is_full() {
@@ -227,9 +233,16 @@ impl ParquetFile {
         self.group.as_ref().map_or(0, RowGroup::memory_bytes)
     }
 
+    /// Whether the row group being filled can take so much more, even if nothing of it can be compressed.
+    fn has_room(&self, rows: usize, bytes: usize) -> bool {
+        self.group.as_ref().map_or(0, RowGroup::rows) + rows <= self.row_group_rows
+            && self.group_memory_bytes() + bytes <= self.row_group_bytes
+            && self.group_bytes + bytes <= self.row_group_bytes.saturating_mul(MAX_EXPANSION)
+    }
+
     fn piece_bytes(&self) -> usize {
         let of_file = usize::try_from(self.target_file_bytes / PIECES).unwrap_or(usize::MAX);
-        WRITE_BYTES.min(self.row_group_bytes).min(of_file)
+        WRITE_BYTES.min(self.row_group_bytes / 4).min(of_file)
     }
 
     /// Rows so far.

@@ -98,7 +98,7 @@ fn has_small_bloom_filters(schema: &Schema, path: &Path, metadata: &ParquetMetaD
         let values: BTreeSet<&str> = values.as_string::<i32>().iter().flatten().collect();
         assert!(values.iter().all(|value| filter.check(*value)), "{name}");
         let bytes = filter.num_blocks() * 32;
-        assert!(bytes <= 32 + 4 * values.len(), "{name}: {bytes} bytes for {} values", values.len());
+        assert!(bytes <= 32 + 3 * values.len(), "{name}: {bytes} bytes for {} values", values.len());
     }
 }
 

@@ -169,7 +169,7 @@ fn bloom_filters_know_every_value_and_few_others() {
         let strangers = (100_000..110_000u64).filter(|row| ids.check(format!("message-{row:09}").as_str())).count();
         assert!(strangers < 300, "{strangers}");
         // Sized by the row group's values, not by the most it might have held.
-        assert!(ids.num_blocks() * 32 <= 8 * (next - first) as usize, "{}", ids.num_blocks());
+        assert!(ids.num_blocks() * 32 <= 32 + 3 * (next - first) as usize, "{}", ids.num_blocks());
         assert!(filter("cid").unwrap().check("messaging:general"));
         assert!(filter("mentions").unwrap().check("user-3"));
         assert!(filter("text").is_none());
@@ -179,14 +179,46 @@ fn bloom_filters_know_every_value_and_few_others() {
 }
 
 #[test]
+fn a_full_row_group_fills_its_bloom_filter() {
+    let rows = u64::try_from(ROW_GROUP_ROWS).unwrap();
+    let ids = |ids: std::ops::Range<u64>| {
+        StringArray::from_iter_values(ids.map(|id| format!("{:032x}", xxh3_128(&id.to_le_bytes()))))
+    };
+    let batch = RecordBatch::try_from_iter([("id", Arc::new(ids(0..rows)) as ArrayRef)]).unwrap();
+    let options = FileOptions { bloom_columns: vec!["id".to_owned()], ..FileOptions::default() };
+    let (bytes, _, _) = write(&[batch], &options);
+    let metadata = metadata(&bytes);
+    assert_eq!(metadata.num_row_groups(), 1);
+    let filter = Sbbf::read_from_column_chunk(metadata.row_group(0).column(0), &bytes).unwrap().unwrap();
+    assert_eq!(filter.num_blocks() * 32, 128 << 10);
+    let strangers = ids(rows..rows + 10_000);
+    let seeming = strangers.iter().flatten().filter(|id| filter.check(*id)).count();
+    assert!(seeming < 150, "{seeming}");
+}
+
+/// Readers take a row group as it is encoded, so that many rows that compress well are one; up to a size that can be decoded.
+#[test]
+fn a_row_group_ends_by_what_is_encoded() {
+    let options = FileOptions { row_group_bytes: 4 << 20, row_group_rows: 16_384, ..options() };
+    for (text_bytes, groups) in [(2_000, 1), (8_000, 2)] {
+        let text = StringArray::from_iter_values((0..10_000).map(|_| "x".repeat(text_bytes)));
+        let mut columns = batch(0, 10_000, 0).columns().to_vec();
+        columns[3] = Arc::new(text);
+        let batch = RecordBatch::try_new(batch(0, 0, 0).schema(), columns).unwrap();
+        let (bytes, _, _) = write(&[batch], &options);
+        assert_eq!(metadata(&bytes).num_row_groups(), groups, "rows with {text_bytes} bytes");
+    }
+}
+
+#[test]
 fn a_row_group_bounds_memory() {
     let options = FileOptions { target_file_bytes: 3 << 20, row_group_bytes: 1 << 20, ..options() };
     let mut file = ParquetFile::create(batch(0, 1, 1).schema(), &options).unwrap();
     let mut row = 0;
     while !file.is_full() {
         let rows = file.write(&batch(row, row + 500, 400)).unwrap();
-        // Bloom filters being filled count, at 1 MiB for each of three columns at most.
-        assert!(file.memory_bytes() <= 6 << 20, "{}", file.memory_bytes());
+        // Bloom filters being filled count, at 128 KiB for each of three columns at most.
+        assert!(file.memory_bytes() <= 3 << 20, "{}", file.memory_bytes());
         file.take_encoded();
         row += rows as u64;
     }
