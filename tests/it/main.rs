@@ -34,6 +34,7 @@ mod race;
 mod refusals;
 mod replace;
 mod samples;
+mod scale;
 mod selection;
 mod stores;
 mod users;
