@@ -35,6 +35,7 @@ mod race;
 mod refusals;
 mod replace;
 mod samples;
+mod scale;
 mod selection;
 mod stores;
 mod thrift;
