@@ -20,6 +20,11 @@ use object_store::path::Path;
 use self::app::App;
 use self::history::{History, RunCost};
 
+/// That of the program.
+#[cfg(all(unix, not(target_os = "macos")))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 const DAY_CELLS: u64 = 24;
