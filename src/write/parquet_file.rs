@@ -33,8 +33,8 @@ const PIECES: u64 = 32;
 const FULL_PERCENT: u64 = 92;
 /// Longest prefix of a text that serves as a bound in statistics.
 const STATISTICS_BYTES: usize = 64;
-/// Filters are powers of two. With one in fifty, what a filter of half the size would save is about what it would let through: of each
-/// value, a byte of filter against two hundredths of the column.
+/// How many absent values a bloom filter may let through. Filters are powers of two, so the next smaller one is half as large: beyond
+/// this a look-up would read more of the column in vain than it saves of the filter.
 const BLOOM_FALSE_POSITIVES: f64 = 0.02;
 /// Rows of a row group, at most: as many ids as fill a filter of 128 KiB with ten bits each, when the least is read in all.
 pub const ROW_GROUP_ROWS: usize = (128 << 10) * 8 / 10;
