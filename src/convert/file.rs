@@ -6,13 +6,13 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use glob::{MatchOptions, glob_with};
 use jiff::Timestamp;
-use tokio::io::AsyncReadExt;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::array::is_array;
+use crate::cpu::Cpu;
 use crate::decompress::Decompress;
 use crate::error::{Error, Kind, Result};
 use crate::export::ExportVersion;
@@ -150,7 +150,7 @@ impl ExportFile {
     /// Its bytes, from the first.
     pub(crate) async fn open(&self) -> Result<DiskChunks> {
         let opened = self.place.open().map_err(|error| cannot_read(&self.name, error))?;
-        Ok(DiskChunks { file: tokio::fs::File::from_std(opened), name: self.name.clone() })
+        Ok(DiskChunks { file: Some(opened), name: self.name.clone() })
     }
 
     /// It cannot be used.
@@ -179,15 +179,22 @@ impl Place {
 
 /// A file on its way.
 pub(crate) struct DiskChunks {
-    file: tokio::fs::File,
+    /// Away while it is read from.
+    file: Option<File>,
     name: String,
 }
 
 impl Chunks for DiskChunks {
     async fn chunk(&mut self) -> Result<Option<Bytes>, FileError> {
-        let mut chunk = BytesMut::with_capacity(CHUNK_BYTES);
-        let length = self.file.read_buf(&mut chunk).await.map_err(|error| cannot_read(&self.name, error))?;
-        Ok((length > 0).then(|| chunk.freeze()))
+        let Some(file) = self.file.take() else { return Ok(None) };
+        let read = Cpu::Threads.run(move || {
+            let mut chunk = Vec::with_capacity(CHUNK_BYTES);
+            let read = (&file).take(CHUNK_BYTES as u64).read_to_end(&mut chunk);
+            Ok::<_, FileError>(read.map(|_| (chunk, file)))
+        });
+        let (chunk, file) = read.await?.map_err(|error| cannot_read(&self.name, error))?;
+        self.file = Some(file);
+        Ok((!chunk.is_empty()).then(|| chunk.into()))
     }
 }
 

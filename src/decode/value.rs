@@ -91,57 +91,70 @@ fn never_if_zero(us: i64) -> Time {
 /// RFC 3339 with 0 to 9 digits of a second and any offset, in microseconds since 1970; finer digits are cut. A leap second,
 /// which only midnight can have, is the second that follows it.
 pub(crate) fn parse_rfc3339_us(text: &str) -> Option<i64> {
-    let bytes = text.as_bytes();
-    let number = |from: usize, to: usize| -> Option<i64> {
-        bytes
-            .get(from..to)?
-            .iter()
-            .try_fold(0i64, |sum, byte| byte.is_ascii_digit().then(|| sum * 10 + i64::from(byte - b'0')))
-    };
-    let is = |at: usize, any: &[u8]| bytes.get(at).is_some_and(|byte| any.contains(byte));
-    if !(is(4, b"-") && is(7, b"-") && is(10, b"Tt ") && is(13, b":") && is(16, b":")) {
+    // `2026-01-01T12:00:00`, each digit at its place, then what may vary.
+    let (at, rest) = text.as_bytes().split_first_chunk::<19>()?;
+    let separators = (at[4], at[7], at[13], at[16]);
+    if separators != (b'-', b'-', b':', b':') || !matches!(at[10], b'T' | b't' | b' ') {
         return None;
     }
-    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
-    let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
+    let (year, month, day) = (
+        100 * two_digits(at[0], at[1])? + two_digits(at[2], at[3])?,
+        two_digits(at[5], at[6])?,
+        two_digits(at[8], at[9])?,
+    );
+    let (hour, minute, second) =
+        (two_digits(at[11], at[12])?, two_digits(at[14], at[15])?, two_digits(at[17], at[18])?);
     if !(1..=12).contains(&month) || day < 1 || day > days_in_month(year, month) {
         return None;
     }
     if hour > 23 || minute > 59 || second > 60 {
         return None;
     }
-    let mut at = 19;
-    let mut fraction_us = 0;
-    if is(at, b".") {
-        let digits = bytes[at + 1..].iter().take_while(|byte| byte.is_ascii_digit()).count();
-        if !(1..=9).contains(&digits) {
-            return None;
-        }
-        fraction_us = number(at + 1, at + 1 + digits.min(6))?;
-        for _ in digits..6 {
-            fraction_us *= 10;
-        }
-        at += 1 + digits;
-    }
-    let offset_seconds = if is(at, b"Zz") {
-        at += 1;
-        0
-    } else if is(at, b"+-") && is(at + 3, b":") {
-        let (hours, minutes) = (number(at + 1, at + 3)?, number(at + 4, at + 6)?);
-        if hours > 23 || minutes > 59 {
-            return None;
-        }
-        let sign = if bytes[at] == b'-' { -1 } else { 1 };
-        at += 6;
-        sign * (hours * 3600 + minutes * 60)
-    } else {
-        return None;
+    let (fraction_us, offset) = match rest {
+        [b'.', rest @ ..] => fraction_us(rest)?,
+        rest => (0, rest),
     };
-    let seconds = days_since_1970(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second - offset_seconds;
+    let seconds =
+        days_since_1970(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second - offset_seconds(offset)?;
     if second == 60 && seconds.rem_euclid(86_400) != 0 {
         return None;
     }
-    (at == bytes.len()).then_some(seconds * 1_000_000 + fraction_us)
+    Some(seconds * 1_000_000 + fraction_us)
+}
+
+#[inline]
+fn digit(byte: u8) -> Option<i64> {
+    let digit = byte.wrapping_sub(b'0');
+    (digit <= 9).then_some(i64::from(digit))
+}
+
+#[inline]
+fn two_digits(tens: u8, ones: u8) -> Option<i64> {
+    Some(10 * digit(tens)? + digit(ones)?)
+}
+
+/// The microseconds of 1 to 9 digits behind a point, and what follows them.
+fn fraction_us(bytes: &[u8]) -> Option<(i64, &[u8])> {
+    let digits = bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    if !(1..=9).contains(&digits) {
+        return None;
+    }
+    let (digits, rest) = bytes.split_at(digits);
+    let us = (0..6).fold(0, |us, place| 10 * us + digits.get(place).map_or(0, |digit| i64::from(digit - b'0')));
+    Some((us, rest))
+}
+
+/// The offset from UTC that is all of these bytes.
+fn offset_seconds(bytes: &[u8]) -> Option<i64> {
+    match *bytes {
+        [b'Z' | b'z'] => Some(0),
+        [sign @ (b'+' | b'-'), h10, h1, b':', m10, m1] => {
+            let (hours, minutes) = (two_digits(h10, h1)?, two_digits(m10, m1)?);
+            let seconds = hours * 3600 + minutes * 60;
+            (hours <= 23 && minutes <= 59).then_some(if sign == b'-' { -seconds } else { seconds })
+        }
+        _ => None,
+    }
 }
 
 fn days_in_month(year: i64, month: i64) -> i64 {

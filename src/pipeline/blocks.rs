@@ -22,7 +22,7 @@ use crate::ndjson::{Line, LineSplitter};
 const BLOCK_BYTES: usize = 512 << 10;
 
 /// Lines that are decoded together.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Block {
     bytes: Vec<u8>,
     lines: Vec<Place>,
@@ -38,6 +38,11 @@ struct Place {
 }
 
 impl Block {
+    /// An empty one, with room for so many bytes and the end of a line that fills them.
+    fn of(bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes + bytes / 8), lines: Vec::new() }
+    }
+
     fn push(&mut self, Line { number, offset, length, bytes }: Line<'_>) {
         self.bytes.extend_from_slice(bytes);
         self.lines.push(Place { number, offset, length, end: self.bytes.len() });
@@ -112,7 +117,7 @@ impl<R: Rows> Blocks<R> {
     }
 
     fn close(&mut self) -> Result<(), FileError> {
-        match self.queue.try_send(std::mem::take(&mut self.open)) {
+        match self.queue.try_send(std::mem::replace(&mut self.open, Block::of(self.block_bytes))) {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(block) | TrySendError::Disconnected(block)) => block.decode(&mut self.taker),
         }
@@ -153,7 +158,7 @@ impl<R: Rows + Clone> FileDecoder<R> {
         };
         let path = head.path.clone();
         let (queue, mut others) = Others::start(&taker, decoders - 1, cpu);
-        let blocks = Blocks { block_bytes, open: Block::default(), queue, taker };
+        let blocks = Blocks { block_bytes, open: Block::of(block_bytes), queue, taker };
         let mut cutter = Cutter { decompress, head, lines, blocks };
         let mut room = None;
         let mut chunks = gather(file, &each).await?;

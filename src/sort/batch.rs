@@ -13,9 +13,8 @@ use arrow::error::ArrowError;
 /// Counts what the rows themselves hold, uncompressed: not spare capacity, not neighbours in a shared buffer.
 pub fn row_bytes(batch: &RecordBatch) -> Vec<usize> {
     let mut before = vec![0; batch.num_rows() + 1];
-    for column in batch.columns() {
-        add(column.as_ref(), &mut before);
-    }
+    let width = batch.columns().iter().map(|column| add(column.as_ref(), &mut before)).sum();
+    add_fixed(width, &mut before);
     before
 }
 
@@ -52,38 +51,35 @@ pub fn conform(batch: RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, Ar
     RecordBatch::try_new_with_options(schema.clone(), columns, &options)
 }
 
-fn add(array: &dyn Array, before: &mut [usize]) {
+/// Adds what differs from row to row; what every row holds alike is returned.
+fn add(array: &dyn Array, before: &mut [usize]) -> usize {
     match array.data_type() {
-        DataType::Null => {}
+        DataType::Null => 0,
         DataType::Utf8 => add_offsets(array.as_string::<i32>().value_offsets(), before),
         DataType::LargeUtf8 => add_offsets(array.as_string::<i64>().value_offsets(), before),
         DataType::Binary => add_offsets(array.as_binary::<i32>().value_offsets(), before),
         DataType::LargeBinary => add_offsets(array.as_binary::<i64>().value_offsets(), before),
         DataType::List(_) => {
             let list = array.as_list::<i32>();
-            add_items(list.value_offsets(), list.values(), before);
+            add_items(list.value_offsets(), list.values(), before)
         }
         DataType::LargeList(_) => {
             let list = array.as_list::<i64>();
-            add_items(list.value_offsets(), list.values(), before);
+            add_items(list.value_offsets(), list.values(), before)
         }
         DataType::Map(_, _) => {
             let map = array.as_map();
-            add_items(map.value_offsets(), map.entries(), before);
+            add_items(map.value_offsets(), map.entries(), before)
         }
-        DataType::Struct(_) => {
-            for column in array.as_struct().columns() {
-                add(column.as_ref(), before);
-            }
+        DataType::Struct(_) => array.as_struct().columns().iter().map(|column| add(column.as_ref(), before)).sum(),
+        DataType::Dictionary(_, _) => {
+            add_dictionary(array, before);
+            0
         }
-        DataType::Dictionary(_, _) => add_dictionary(array, before),
-        DataType::Boolean => add_fixed(1, before),
-        DataType::FixedSizeBinary(width) => add_fixed(usize::try_from(*width).unwrap_or(0), before),
-        other => match other.primitive_width() {
-            Some(width) => add_fixed(width, before),
-            // Types no dataset uses: their rows are taken as equally large.
-            None => add_fixed(array.get_array_memory_size().div_ceil(array.len().max(1)), before),
-        },
+        DataType::Boolean => 1,
+        DataType::FixedSizeBinary(width) => usize::try_from(*width).unwrap_or(0),
+        // Of types that no dataset uses, the rows are taken as equally large.
+        other => other.primitive_width().unwrap_or_else(|| array.get_array_memory_size().div_ceil(array.len().max(1))),
     }
 }
 
@@ -93,21 +89,27 @@ fn add_fixed(width: usize, before: &mut [usize]) {
     }
 }
 
-fn add_offsets<O: OffsetSizeTrait>(offsets: &[O], before: &mut [usize]) {
-    let first = offsets[0].as_usize();
-    for (row, (bytes, offset)) in before.iter_mut().zip(offsets).enumerate() {
-        *bytes += offset.as_usize() - first + row * size_of::<O>();
+fn add_offsets<O: OffsetSizeTrait>(offsets: &[O], before: &mut [usize]) -> usize {
+    let (first, last) = (offsets[0], offsets[offsets.len() - 1]);
+    if first < last {
+        for (bytes, offset) in before.iter_mut().zip(offsets) {
+            *bytes += offset.as_usize() - first.as_usize();
+        }
     }
+    size_of::<O>()
 }
 
-fn add_items<O: OffsetSizeTrait>(offsets: &[O], items: &dyn Array, before: &mut [usize]) {
-    let first = offsets[0].as_usize();
-    let last = offsets[offsets.len() - 1].as_usize();
-    let mut items_before = vec![0; last - first + 1];
-    add(items.slice(first, last - first).as_ref(), &mut items_before);
-    for (row, (bytes, offset)) in before.iter_mut().zip(offsets).enumerate() {
-        *bytes += items_before[offset.as_usize() - first] + row * size_of::<O>();
+fn add_items<O: OffsetSizeTrait>(offsets: &[O], items: &dyn Array, before: &mut [usize]) -> usize {
+    let (first, last) = (offsets[0].as_usize(), offsets[offsets.len() - 1].as_usize());
+    if first < last {
+        let mut items_before = vec![0; last - first + 1];
+        let width = add(items.slice(first, last - first).as_ref(), &mut items_before);
+        for (bytes, offset) in before.iter_mut().zip(offsets) {
+            let items = offset.as_usize() - first;
+            *bytes += items_before[items] + items * width;
+        }
     }
+    size_of::<O>()
 }
 
 /// Counted as the values it stands for: that is what is left of it in a page that is not dictionary-encoded.
@@ -118,7 +120,8 @@ fn add_dictionary(array: &dyn Array, before: &mut [usize]) {
         return;
     }
     let mut values_before = vec![0; values.len() + 1];
-    add(values.as_ref(), &mut values_before);
+    let width = add(values.as_ref(), &mut values_before);
+    add_fixed(width, &mut values_before);
     let mut sum = 0;
     for (bytes, key) in before[1..].iter_mut().zip(dictionary.normalized_keys()) {
         sum += values_before[key + 1] - values_before[key];

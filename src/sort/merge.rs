@@ -3,20 +3,16 @@
 use std::cmp::Ordering;
 use std::collections::binary_heap::PeekMut;
 use std::collections::{BinaryHeap, VecDeque};
-use std::fs::File;
-use std::io::BufReader;
 use std::iter::FusedIterator;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::compute::{concat_batches, interleave_record_batch};
 use arrow::datatypes::SchemaRef;
-use arrow::ipc::reader::StreamReader;
 
 use super::SortError;
 use super::key::{Key, KeyMaker};
-use super::run::SortedBatch;
-use crate::sort::batch::row_bytes;
+use super::run::{SortedBatch, SpilledBatches};
 
 /// One row of a batch.
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +55,7 @@ impl Iterator for SortedBatches {
 
     fn next(&mut self) -> Option<Self::Item> {
         let merge = self.merge.as_mut()?;
-        let next = merge.next_batch(&mut *self.on_duplicate).transpose();
+        let next = merge.next_batch(&mut *self.on_duplicate).map(|next| next.map(|(batch, _)| batch)).transpose();
         self.duplicates = merge.duplicates;
         // After the end, and after an error, there is nothing more: a gap must not look like an order.
         if !matches!(next, Some(Ok(_))) {
@@ -74,14 +70,14 @@ impl FusedIterator for SortedBatches {}
 /// Where a run's batches come from.
 pub(super) enum Source {
     Memory(VecDeque<SortedBatch>),
-    File(StreamReader<BufReader<File>>),
+    File(SpilledBatches),
 }
 
 impl Source {
     fn next(&mut self, keys: &KeyMaker) -> Result<Option<SortedBatch>, SortError> {
         match self {
             Self::Memory(batches) => Ok(batches.pop_front()),
-            Self::File(reader) => match reader.next().transpose()? {
+            Self::File(batches) => match batches.next()? {
                 Some(batch) => {
                     let keys = keys.keys(&batch)?;
                     Ok(Some(SortedBatch::new(batch, keys)))
@@ -98,7 +94,6 @@ struct Cursor {
     /// Decides between equal rows, so that the outcome does not depend on the heap.
     number: usize,
     current: Arc<SortedBatch>,
-    bytes_before: Vec<usize>,
     row: usize,
     /// The last assembly that picked a row of `current`, and where `current` is among its inputs.
     input: Option<(u64, usize)>,
@@ -107,20 +102,11 @@ struct Cursor {
 impl Cursor {
     fn new(mut source: Source, number: usize, keys: &KeyMaker) -> Result<Option<Self>, SortError> {
         let Some(batch) = source.next(keys)? else { return Ok(None) };
-        let bytes_before = row_bytes(&batch.batch);
-        Ok(Some(Self { source, number, current: Arc::new(batch), bytes_before, row: 0, input: None }))
+        Ok(Some(Self { source, number, current: Arc::new(batch), row: 0, input: None }))
     }
 
     fn key(&self) -> Key<'_> {
         self.current.keys.get(self.row)
-    }
-
-    fn row_bytes(&self) -> usize {
-        self.bytes_before[self.row + 1] - self.bytes_before[self.row]
-    }
-
-    fn batch_bytes(&self) -> usize {
-        self.bytes_before[self.bytes_before.len() - 1]
     }
 
     fn is_last_row(&self) -> bool {
@@ -130,7 +116,6 @@ impl Cursor {
     /// Moves to the next batch of the run; false at its end.
     fn load(&mut self, keys: &KeyMaker) -> Result<bool, SortError> {
         let Some(batch) = self.source.next(keys)? else { return Ok(false) };
-        self.bytes_before = row_bytes(&batch.batch);
         self.current = Arc::new(batch);
         self.row = 0;
         self.input = None;
@@ -236,7 +221,11 @@ impl Merge {
         Ok(Self { cursors, keys, dedup, max_rows, max_bytes, winner: None, duplicates: 0, assemblies: 0 })
     }
 
-    pub(super) fn next_batch(&mut self, on_duplicate: &mut OnDuplicate) -> Result<Option<RecordBatch>, SortError> {
+    /// The next batch, and what its rows hold.
+    pub(super) fn next_batch(
+        &mut self,
+        on_duplicate: &mut OnDuplicate,
+    ) -> Result<Option<(RecordBatch, usize)>, SortError> {
         self.assemblies += 1;
         let mut assembly = Assembly::default();
         while assembly.rows < self.max_rows
@@ -252,7 +241,7 @@ impl Merge {
                 let loser = RowRef { batch: &cursor.current.batch, row: cursor.row };
                 on_duplicate(RowRef { batch: &winner.batch, row: *row }, loser);
             } else {
-                let bytes = cursor.row_bytes();
+                let bytes = cursor.current.row_bytes(cursor.row);
                 if assembly.rows > 0 && assembly.bytes + bytes > self.max_bytes {
                     break;
                 }
@@ -275,7 +264,7 @@ impl Merge {
                 continue;
             }
             if cursor.input.is_some_and(|(assembly, _)| assembly == self.assemblies) {
-                assembly.retired_bytes += cursor.batch_bytes();
+                assembly.retired_bytes += cursor.current.bytes();
             }
             if !cursor.load(&self.keys)? {
                 PeekMut::pop(cursor);
@@ -285,6 +274,7 @@ impl Merge {
                 break;
             }
         }
-        assembly.build()
+        let bytes = assembly.bytes;
+        Ok(assembly.build()?.map(|batch| (batch, bytes)))
     }
 }

@@ -23,7 +23,7 @@ use arrow::error::ArrowError;
 
 use crate::error::{Error, Kind};
 
-use self::batch::{conform, row_bytes};
+use self::batch::conform;
 use self::key::KeyMaker;
 use self::merge::{Merge, Source};
 pub use self::merge::{RowRef, SortedBatches};
@@ -225,7 +225,7 @@ impl Sorter {
         let keys = self.keys.keys(&batch)?;
         let rows = batch.num_rows();
         if (1..rows).all(|row| keys.get(row - 1) <= keys.get(row)) {
-            return Ok(SortedBatch::new(compact(batch)?, keys));
+            return compact(SortedBatch::new(batch, keys));
         }
         let mut order: Vec<u32> = (0..u32::try_from(rows).map_err(|_| too_many_rows())?).collect();
         order.sort_by(|&a, &b| keys.get(a as usize).cmp(&keys.get(b as usize)));
@@ -300,14 +300,13 @@ impl Sorter {
 }
 
 /// A copy of its own for a batch that keeps much larger buffers alive, such as a slice.
-fn compact(batch: RecordBatch) -> Result<RecordBatch, SortError> {
+fn compact(mut sorted: SortedBatch) -> Result<SortedBatch, SortError> {
     const SLACK_BYTES: usize = 64 << 10;
-    let needed = row_bytes(&batch)[batch.num_rows()];
-    if batch.get_array_memory_size() <= 2 * needed + SLACK_BYTES {
-        return Ok(batch);
+    if sorted.batch.get_array_memory_size() > 2 * sorted.bytes() + SLACK_BYTES {
+        let all: UInt32Array = (0..u32::try_from(sorted.batch.num_rows()).map_err(|_| too_many_rows())?).collect();
+        sorted.batch = take_record_batch(&sorted.batch, &all)?;
     }
-    let all: UInt32Array = (0..u32::try_from(batch.num_rows()).map_err(|_| too_many_rows())?).collect();
-    Ok(take_record_batch(&batch, &all)?)
+    Ok(sorted)
 }
 
 fn too_many_rows() -> SortError {
