@@ -9,6 +9,7 @@ use arrow::datatypes::{DataType, Field, Fields, Int32Type, Int64Type, UInt8Type}
 use proptest::prelude::*;
 
 use super::*;
+use crate::sort::batch::row_bytes;
 use crate::sort::hidden;
 
 /// What the tests sort: the hidden columns and a few of each shape that datasets have.
