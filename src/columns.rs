@@ -6,12 +6,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
-use crate::decode::MAX_KEYS;
 use crate::decode::exclude::{DatasetExclusions, Exclusions};
+use crate::decode::{MAX_KEYS, Plan};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::schema::{self, Column, DATASETS, Kind, Schema, Source};
 
@@ -159,10 +159,16 @@ pub struct Schemas {
     exclusions: Arc<Exclusions>,
     /// Columns that are left out, nested ones as `column.field`.
     left_out: Arc<HashSet<(String, String)>>,
+    /// Of all decoders: made for the first.
+    plan: Arc<OnceLock<Arc<Plan>>>,
 }
 
-static BASE: LazyLock<Schemas> =
-    LazyLock::new(|| Schemas { schemas: schema::all().into(), exclusions: Arc::default(), left_out: Arc::default() });
+static BASE: LazyLock<Schemas> = LazyLock::new(|| Schemas {
+    schemas: schema::all().into(),
+    exclusions: Arc::default(),
+    left_out: Arc::default(),
+    plan: Arc::default(),
+});
 
 impl Default for Schemas {
     /// Those of a lake without a configuration.
@@ -200,6 +206,7 @@ impl Schemas {
             schemas: schemas.into_iter().map(Arc::new).collect(),
             exclusions: Arc::new(exclusions),
             left_out: Arc::new(left_out),
+            plan: Arc::default(),
         })
     }
 
@@ -227,7 +234,7 @@ impl Schemas {
             }
             Arc::new(schema)
         });
-        Self { schemas: schemas.collect(), ..self.clone() }
+        Self { schemas: schemas.collect(), plan: Arc::default(), ..self.clone() }
     }
 
     /// The schema at this place in [`DATASETS`].
@@ -243,6 +250,11 @@ impl Schemas {
     /// Every schema.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &Arc<Schema>> {
         self.schemas.iter()
+    }
+
+    /// How objects become rows of these schemas.
+    pub(crate) fn plan(&self) -> &Arc<Plan> {
+        self.plan.get_or_init(|| Arc::new(Plan::new(self)))
     }
 
     /// What is left out of the JSON.

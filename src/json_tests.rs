@@ -99,7 +99,7 @@ fn the_end_of_a_text_is_found_at_any_place() {
                 "aé\u{80}~".repeat(length)[..].chars().take(length).collect::<String>(),
                 "x\"\\".repeat(9)
             );
-            let found = super::special(text.as_bytes(), 0);
+            let found = super::parser::special(text.as_bytes(), 0);
             assert_eq!(text.as_bytes()[found], special.as_bytes()[0], "{text:?}");
         }
     }

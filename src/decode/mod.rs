@@ -46,7 +46,8 @@ use self::hashed::HashedSet;
 use self::message_index::MessageIndex;
 use self::object::{Row, missing, text_of, time_of};
 pub use self::plan::MAX_KEYS;
-use self::plan::{Plan, SlotSet, TablePlan};
+pub(crate) use self::plan::Plan;
+use self::plan::{SlotSet, TablePlan};
 pub use self::route::{NO_CELL, NumberedCells, Route, Routes, day_of_cell, numbered};
 use self::scan::{Scan, whole_characters};
 pub(crate) use self::set_aside::excerpt;
@@ -152,8 +153,9 @@ struct At {
 impl Decoder {
     /// A decoder for the lines of `task`, into rows of these schemas.
     pub fn new(schemas: &Schemas, task: Task) -> Self {
-        let tables = schemas.iter().map(Table::new).collect();
-        Self::with(Arc::new(Plan::new(schemas)), Arc::clone(schemas.exclusions()), tables, Arc::new(task))
+        let plan = Arc::clone(schemas.plan());
+        let tables = schemas.iter().zip(&plan.tables).map(|(schema, table)| Table::new(schema, &table.arrow)).collect();
+        Self::with(plan, Arc::clone(schemas.exclusions()), tables, Arc::new(task))
     }
 
     fn with(plan: Arc<Plan>, exclusions: Arc<Exclusions>, tables: Vec<Table>, task: Arc<Task>) -> Self {

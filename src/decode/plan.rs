@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
+
 use super::envelope::telling;
 use super::scan::Keys;
+use super::table::hidden_schema;
 use crate::columns::Schemas;
 use crate::names::Names;
 use crate::schema::{self, Context, Kind, Schema, Source};
@@ -16,7 +19,7 @@ pub const MAX_KEYS: usize = SlotSet::BITS as usize - 1;
 
 /// Every dataset, compiled, in the order of [`schema::DATASETS`].
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(crate) struct Plan {
     /// Every key that any object may have, those that tell what it is first.
     pub(super) names: Arc<Names>,
     pub(super) tables: Vec<TablePlan>,
@@ -25,6 +28,8 @@ pub(super) struct Plan {
 /// One dataset.
 #[derive(Debug)]
 pub(super) struct TablePlan {
+    /// The schema of its batches.
+    pub(super) arrow: SchemaRef,
     pub(super) object: ObjectPlan,
     pub(super) emits: Vec<EmitPlan>,
     pub(super) well_known: WellKnown,
@@ -114,7 +119,7 @@ impl SourcePlan {
 }
 
 impl Plan {
-    pub(super) fn new(schemas: &Schemas) -> Self {
+    pub(crate) fn new(schemas: &Schemas) -> Self {
         let mut keys: Vec<&str> = telling().chain(["custom"]).collect();
         for schema in schemas.iter() {
             add_keys(&schema.columns, &mut keys);
@@ -170,7 +175,7 @@ impl TablePlan {
             updated_at: column("updated_at"),
             user_id: column("user_id"),
         };
-        Self { object, emits, well_known, context_free }
+        Self { arrow: hidden_schema(schema), object, emits, well_known, context_free }
     }
 }
 

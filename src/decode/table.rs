@@ -49,10 +49,11 @@ pub(super) struct Table {
 }
 
 impl Table {
-    pub(super) fn new(schema: &Arc<Schema>) -> Self {
+    /// `arrow` is the schema of its batches.
+    pub(super) fn new(schema: &Arc<Schema>, arrow: &SchemaRef) -> Self {
         Self {
             schema: Arc::clone(schema),
-            arrow: hidden_schema(schema),
+            arrow: Arc::clone(arrow),
             columns: schema.columns.iter().map(ColumnBuilder::new).collect(),
             cells: UInt32Builder::new(),
             partitions: StringBuilder::new(),
@@ -63,7 +64,7 @@ impl Table {
 
     /// An empty table of the same schema.
     pub(super) fn another(&self) -> Self {
-        Self::new(&self.schema)
+        Self::new(&self.schema, &self.arrow)
     }
 
     #[allow(clippy::too_many_arguments)]

@@ -24,6 +24,9 @@ pub(crate) const MARGIN: SignedDuration = SignedDuration::from_millis(1);
 /// Requests without an answer before nothing more is asked for: each may be an export that is paid for and never found.
 pub(super) const MAX_UNANSWERED: usize = 3;
 
+/// Channels found ahead of the exports: their names take some ten megabytes.
+const MAX_WAITING: usize = 100_000;
+
 /// What a run has asked for and read so far, whatever becomes of it.
 #[derive(Debug, Default)]
 pub struct Counts {
@@ -186,7 +189,7 @@ impl<'p> Exports<'p> {
         if let Some(channels) = &mut channels {
             channels.leave_out(known.iter().map(String::as_str).chain(begun.iter().copied()));
         }
-        let (found, mut waiting) = mpsc::unbounded_channel();
+        let (found, mut waiting) = mpsc::channel(MAX_WAITING);
         let finding = async {
             match channels {
                 Some(channels) => self.find(channels, is_asked, found).await,
@@ -217,21 +220,23 @@ impl<'p> Exports<'p> {
         Ok((self.collector, requests, tally))
     }
 
-    /// Finds the channels of the span, however far behind the exports are: they take minutes, and a channel that is not listed yet
+    /// Finds the channels of the span, [`MAX_WAITING`] ahead of the exports: they take minutes, and a channel that is not listed yet
     /// when it gets its first message after the span is listed then, and exported for nothing.
     async fn find(
         &self,
         mut channels: Channels<'_>,
         is_asked: impl Fn(&str) -> bool,
-        found: mpsc::UnboundedSender<String>,
+        found: mpsc::Sender<String>,
     ) -> Result<()> {
         while let Some(Page { channels: page, missing }) = channels.next().await? {
-            let mut requests = lock(&self.requests);
-            requests.missing.extend(missing);
+            lock(&self.requests).missing.extend(missing);
             for ChannelRef { cid, last_message_at, .. } in page {
-                requests.active_channels += u64::from(last_message_at.is_some_and(|at| self.span.contains(at)));
+                let is_active = last_message_at.is_some_and(|at| self.span.contains(at));
+                lock(&self.requests).active_channels += u64::from(is_active);
                 // Nobody takes them any more only when the span has failed.
-                let _ = (!is_asked(&cid)).then(|| found.send(cid));
+                if !is_asked(&cid) && found.send(cid).await.is_err() {
+                    return Ok(());
+                }
             }
         }
         let Effort { looked_up, unlisted } = channels.effort;

@@ -77,7 +77,7 @@ impl Source {
     fn next(&mut self, keys: &KeyMaker) -> Result<Option<SortedBatch>, SortError> {
         match self {
             Self::Memory(batches) => Ok(batches.pop_front()),
-            Self::File(batches) => match batches.next()? {
+            Self::File(batches) => match batches.next().transpose()? {
                 Some(batch) => {
                     let keys = keys.keys(&batch)?;
                     Ok(Some(SortedBatch::new(batch, keys)))

@@ -9,6 +9,7 @@ pub mod batch;
 pub mod collector;
 pub mod hidden;
 
+mod frames;
 mod key;
 mod merge;
 mod run;
@@ -68,6 +69,11 @@ impl From<ArrowError> for SortError {
 impl From<SortError> for Error {
     fn from(error: SortError) -> Self {
         match error {
+            SortError::Spill(source) if source.kind() == io::ErrorKind::InvalidData => {
+                Self::new(Kind::Temporary, "cannot read back what was spilled to the temporary directory")
+                    .because(source)
+                    .hint("its disk may be failing: name another directory with --temp-dir, and run again")
+            }
             SortError::Spill(source) => Self::new(Kind::Temporary, "cannot spill to the temporary directory")
                 .because(source)
                 .hint("free some space, or name a roomier directory with --temp-dir, and run again"),
