@@ -5,11 +5,11 @@
 //! 100,000 entries by default, in a temporary folder. Every hour is covered by an entry that adds a file each of messages,
 //! reactions, channels, members and users; a day is replaced by one cell of a day when it is one and seven days old, unless
 //! it is told otherwise. The last 99 entries come after the newest snapshot, which is the most that there can be.
-//! CPU seconds are of all threads, kernel included; both they and memory are read from `/proc`, so this runs on Linux.
+//! CPU seconds are of all threads, kernel included; memory is told by Linux alone.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use chatlake::lake::entry::{Action, CellRecord, Cover, DataFile, Entry, Lists, READER_VERSION, Removed};
 use chatlake::lake::store::Env;
@@ -21,6 +21,12 @@ use object_store::memory::InMemory;
 use object_store::{ObjectStoreExt, PutPayload};
 use uuid::Uuid;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
+
+#[path = "scale/cost.rs"]
+#[allow(dead_code)]
+mod cost;
+
+use self::cost::{peak_kb, process_cpu};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -204,31 +210,17 @@ impl History {
 /// CPU and wall time since a moment.
 struct Meter {
     started: Instant,
-    cpu_ticks: u64,
+    cpu: Duration,
 }
 
 impl Meter {
     fn start() -> Self {
-        Self { started: Instant::now(), cpu_ticks: cpu_ticks() }
+        Self { started: Instant::now(), cpu: process_cpu() }
     }
 
     fn report(&self, what: &str) {
-        let cpu_ms = (cpu_ticks() - self.cpu_ticks) * 10;
+        let cpu_ms = (process_cpu() - self.cpu).as_millis();
         let wall_ms = self.started.elapsed().as_secs_f64() * 1e3;
         println!("{what}: {cpu_ms} ms CPU, {wall_ms:.1} ms wall, {} MB at most so far", peak_kb() / 1024);
     }
-}
-
-/// Of this process, user and system, in hundredths of a second.
-fn cpu_ticks() -> u64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    // The name, which may hold anything, ends with the last parenthesis; the times are the 12th and 13th field after it.
-    let after = stat.rsplit_once(')').map_or("", |(_, after)| after);
-    after.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum()
-}
-
-fn peak_kb() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
