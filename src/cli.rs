@@ -1,8 +1,10 @@
 //! What can be typed, and what it comes to: flags and `CHATLAKE_*` variables into [`Settings`].
 
 mod check;
+pub mod configuration;
 mod convert;
 mod inspect;
+pub mod layers;
 mod schema;
 mod selection;
 mod shared;
@@ -21,6 +23,7 @@ pub use self::schema::{SchemaArgs, SchemaFormat};
 pub use self::selection::SelectionArgs;
 pub use self::shared::{ColumnsArg, ExportsArg, LakeArg, MemoryArg, ParquetArg, RateArg, StreamArg, TempArg};
 pub use self::users::Users;
+use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::export::{ExportVersion, MAX_CHANNELS};
 use crate::plan::Rules;
@@ -37,7 +40,8 @@ A first lake, without any account:  chatlake demo
 With yours:
   export STREAM_API_KEY=... STREAM_API_SECRET=... CHATLAKE_LAKE=s3://bucket/chat AWS_REGION=us-east-1
   chatlake check
-  chatlake sync --start 2026-01-01";
+  chatlake sync --start 2026-01-01
+What all runs of a lake have in common can stand in a file:  chatlake init";
 
 /// Stream Chat conversations into a Parquet data lake, exactly once.
 #[derive(Debug, Parser)]
@@ -106,6 +110,14 @@ pub enum Command {
     /// With --lake: as they are in that lake, with the columns that its runs promoted and without those that they left out. With --config:
     /// as a run with this configuration writes them, into that lake or a new one.
     Schema(SchemaArgs),
+    /// Write a configuration in which every option is explained
+    ///
+    /// Nothing in it is in force until its line is uncommented.
+    Init(InitArgs),
+    /// Show every option that is in force, and where its value comes from
+    ///
+    /// Of the options that have a variable: what the variables and the configuration of this moment say. Secrets are not shown.
+    Config,
     /// Make a small lake from a simulated chat, and show what to do with it
     Demo(DemoArgs),
 }
@@ -113,6 +125,11 @@ pub enum Command {
 /// Settings of every command.
 #[derive(Clone, Debug, Args)]
 pub struct Manners {
+    /// Options and columns: a TOML file, such as `chatlake init` writes
+    ///
+    /// Its keys are names of options with underscores. What a flag or a variable says is stronger.
+    #[arg(long, global = true, value_name = "FILE", env = "CHATLAKE_CONFIG")]
+    pub config: Option<PathBuf>,
     /// Print the result as one line of JSON
     #[arg(long, global = true)]
     pub json: bool,
@@ -257,6 +274,14 @@ pub struct Options {
     pub single_writer: bool,
 }
 
+/// `chatlake init`
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// A file that does not exist yet; `-` for standard output
+    #[arg(default_value = "chatlake.toml")]
+    pub file: PathBuf,
+}
+
 /// `chatlake demo`
 #[derive(Debug, Args)]
 pub struct DemoArgs {
@@ -338,8 +363,8 @@ fn parse_compression(text: &str) -> std::result::Result<Compression, String> {
 
 impl Sync {
     /// The settings that these flags come to.
-    pub fn settings(&self) -> Result<Settings> {
-        let mut settings = self.options.settings()?;
+    pub fn settings(&self, config: &Config) -> Result<Settings> {
+        let mut settings = self.options.settings(config)?;
         settings.range = match (self.since, self.until) {
             (Some(since), Some(until)) => Some(Window::new(since, until).map_err(|error| {
                 usage(error.to_string()).hint(
@@ -367,8 +392,8 @@ impl Backfill {
     }
 
     /// The settings that these flags come to.
-    pub fn settings(&self) -> Result<Settings> {
-        let mut settings = self.options.settings()?;
+    pub fn settings(&self, config: &Config) -> Result<Settings> {
+        let mut settings = self.options.settings(config)?;
         if self.span < self.options.window {
             return Err(usage(format!("--span {:#} is shorter than --window {:#}", self.span, self.options.window))
                 .hint("a span is made of whole cells"));
@@ -380,7 +405,7 @@ impl Backfill {
 
 impl Options {
     /// The settings that these flags come to.
-    pub fn settings(&self) -> Result<Settings> {
+    pub fn settings(&self, config: &Config) -> Result<Settings> {
         let grid = Grid::new(self.window).map_err(|error| usage(error.to_string()))?;
         within("--channels-per-request", self.channels_per_request, 1, MAX_CHANNELS)?;
         self.exports.check()?;
@@ -395,7 +420,7 @@ impl Options {
             max_concurrent_exports: self.exports.max_concurrent_exports,
             task_deadline: self.exports.task_deadline,
             by_channel_type: self.partition_by == PartitionBy::ChannelType,
-            columns: self.columns.wanted()?,
+            columns: self.columns.wanted(config),
             file: self.parquet.options(memory)?,
             memory,
             temp_dir: self.memory.temp.temp_dir.clone(),
@@ -453,7 +478,7 @@ mod tests {
     fn settings(flags: &[&str]) -> Result<Settings> {
         let typed = ["chatlake", "sync", "--lake", "x"].iter().chain(flags);
         match Cli::try_parse_from(typed).map(|cli| cli.command) {
-            Ok(Command::Sync(sync)) => sync.settings(),
+            Ok(Command::Sync(sync)) => sync.settings(&Config::default()),
             Ok(other) => panic!("{other:?}"),
             Err(error) => Err(usage(error.to_string())),
         }

@@ -1,6 +1,9 @@
-//! `chatlake.toml`: what is too much for flags.
+//! `chatlake.toml`: what every run of a lake has in common, and what is too much for flags.
 //!
 //! ```toml
+//! lake = "s3://bucket/chat"
+//! window = "1h"
+//!
 //! [promote.messages]
 //! order_id = "int64"
 //! amount = { type = "float64", path = ["order", "amount"], unit = "EUR" }
@@ -14,18 +17,31 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde::Deserialize;
+use toml::Table;
 
 use crate::columns::{Columns, Promoted, Schemas, Wanted};
 use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::schema::Kind;
 
-/// The file.
+/// A configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// Values of options by their keys. Nobody has looked yet whether there are such options.
+    pub options: Table,
+    /// Columns.
+    pub wanted: Wanted,
+}
+
+/// The sections of the file.
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Config {
+#[serde(default)]
+struct Sections {
     promote: BTreeMap<String, BTreeMap<String, Promotion>>,
     exclude: BTreeMap<String, BTreeSet<String>>,
 }
+
+/// The names of the sections.
+pub const SECTIONS: [&str; 2] = ["promote", "exclude"];
 
 /// `"int64"`, or a table with more to say.
 #[derive(Debug, Deserialize)]
@@ -56,8 +72,8 @@ enum Keys {
     List(Vec<String>),
 }
 
-/// Reads a configuration and checks it.
-pub fn read(path: &Path) -> Result<Wanted> {
+/// Reads a configuration and checks its sections.
+pub fn read(path: &Path) -> Result<Config> {
     let text = std::fs::read_to_string(path).map_err(|error| {
         Error::new(ErrorKind::Usage, format!("cannot read the configuration {}", path.display()))
             .because(error)
@@ -66,20 +82,24 @@ pub fn read(path: &Path) -> Result<Wanted> {
     parse(&text, path)
 }
 
-/// Parses a configuration and checks it. `path` is what errors call it.
-pub fn parse(text: &str, path: &Path) -> Result<Wanted> {
-    let Config { promote, exclude } = toml::from_str(text).map_err(|error| {
+/// Parses a configuration and checks its sections. `path` is what errors call it.
+pub fn parse(text: &str, path: &Path) -> Result<Config> {
+    let refused = |error: toml::de::Error| {
         Error::new(ErrorKind::Usage, format!("cannot understand the configuration {}", path.display()))
             .because(error)
-            .hint("the sections are [promote.<dataset>] and [exclude]; docs/columns.md has an example")
-    })?;
+            .hint("`chatlake init -` prints one with every key explained; docs/columns.md has more on the sections [promote.<dataset>] and [exclude]")
+    };
+    // Both from the text: an error tells its line.
+    let Sections { promote, exclude } = toml::from_str(text).map_err(refused)?;
+    let mut options: Table = toml::from_str(text).map_err(refused)?;
+    SECTIONS.iter().for_each(|section| drop(options.remove(*section)));
     let promote = promote.into_iter().flat_map(|(dataset, columns)| {
         columns.into_iter().map(move |(name, promotion)| promotion.into_column(dataset.clone(), name))
     });
     let wanted = Wanted { promote: promote.collect(), exclude, lifts_exclusions: false };
     // What no lake could have is told before anything is asked of Stream.
     Schemas::new(&Columns::default().with(&wanted)?)?;
-    Ok(wanted)
+    Ok(Config { options, wanted })
 }
 
 impl Promotion {
@@ -103,7 +123,7 @@ mod tests {
     use super::*;
 
     fn parsed(text: &str) -> Result<Wanted> {
-        parse(text, Path::new("chatlake.toml"))
+        parse(text, Path::new("chatlake.toml")).map(|config| config.wanted)
     }
 
     #[test]
@@ -144,7 +164,6 @@ mod tests {
             "[promote.messages]\norder_id = { path = \"x\" }",
             "[promote.messages]\ntext = \"string\"",
             "[promote.orders]\nid = \"string\"",
-            "[excluded]\nmessages = []",
             "[exclude]\nmessages = \"html\"",
             "[exclude]\nmessages = [\"id\"]",
             "promote = 1",

@@ -4,11 +4,14 @@ use std::io::{IsTerminal, Write};
 use std::pin::pin;
 use std::process::ExitCode;
 
+use chatlake::cli::configuration::{InForce, template};
+use chatlake::cli::layers::{self, Parsed, Refusal};
 use chatlake::cli::{
-    CheckArgs, Cli, Command, Convert, DemoArgs, FilesArgs, GcArgs, LakeArg, LogFormat, Manners, Options, ProgressMode,
-    SchemaArgs, StatusArgs, StreamArg, Users, VerifyArgs,
+    CheckArgs, Cli, Command, Convert, DemoArgs, FilesArgs, GcArgs, InitArgs, LakeArg, LogFormat, Manners, Options,
+    ProgressMode, SchemaArgs, StatusArgs, StreamArg, Users, VerifyArgs,
 };
 use chatlake::columns::{Columns, Schemas};
+use chatlake::config::Config;
 use chatlake::convert::Conversion;
 use chatlake::error::{Error, Kind, Result};
 use chatlake::export::{self, Client, Credentials};
@@ -22,7 +25,6 @@ use chatlake::summary::Summary;
 use chatlake::sync::{Job, PlannedSpan, Run};
 use chatlake::users::UsersRun;
 use chatlake::{check, clock, demo, gc, schema};
-use clap::Parser;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
@@ -46,7 +48,11 @@ const MOST_WORKERS: usize = 4;
 const DISK_THREADS: usize = 6;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let Parsed { cli, config } = match layers::parse(std::env::args_os()) {
+        Ok(parsed) => parsed,
+        Err(Refusal::CommandLine(error)) => error.exit(),
+        Err(Refusal::Config(error)) => return end(&error),
+    };
     let shown = cli.manners.progress == ProgressMode::Auto && !cli.manners.quiet && std::io::stderr().is_terminal();
     let progress = Progress::new(shown);
     log(&cli.manners, &progress, shown);
@@ -60,7 +66,7 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return end(&Error::new(Kind::Temporary, "cannot start the runtime").because(error)),
     };
-    let result = runtime.block_on(run(&cli, &progress));
+    let result = runtime.block_on(run(&cli, config.as_ref(), &progress));
     progress.finish();
     // Threads that still sort or encode have nothing to finish: what they wrote is not committed.
     runtime.shutdown_background();
@@ -76,22 +82,29 @@ fn end(error: &Error) -> ExitCode {
     error.exit_code()
 }
 
-async fn run(cli: &Cli, progress: &Progress) -> Result<ExitCode> {
+async fn run(cli: &Cli, config: Option<&Config>, progress: &Progress) -> Result<ExitCode> {
     let manners = &cli.manners;
+    let columns = &config.cloned().unwrap_or_default();
     match &cli.command {
-        Command::Sync(sync) => job(Job::Sync, &sync.options, &sync.settings()?, manners, progress).await,
-        Command::Revisit(options) => job(Job::Revisit, options, &options.settings()?, manners, progress).await,
+        Command::Sync(sync) => job(Job::Sync, &sync.options, &sync.settings(columns)?, manners, progress).await,
+        Command::Revisit(options) => job(Job::Revisit, options, &options.settings(columns)?, manners, progress).await,
         Command::Backfill(backfill) => {
-            job(Job::Backfill(backfill.range()?), &backfill.options, &backfill.settings()?, manners, progress).await
+            job(Job::Backfill(backfill.range()?), &backfill.options, &backfill.settings(columns)?, manners, progress)
+                .await
         }
-        Command::Users(args) => users(args, manners, progress).await,
-        Command::Convert(args) => convert(args, manners, progress).await,
+        Command::Users(args) => users(args, columns, manners, progress).await,
+        Command::Convert(args) => convert(args, columns, manners, progress).await,
         Command::Check(args) => unless_interrupted(check_setup(args, manners)).await,
         Command::Status(args) => unless_interrupted(show_status(args, manners)).await,
         Command::Files(args) => unless_interrupted(list_files(args, manners)).await,
         Command::Verify(args) => unless_interrupted(verify_lake(args, manners)).await,
         Command::Gc(args) => unless_interrupted(collect_garbage(args, manners)).await,
-        Command::Schema(args) => unless_interrupted(show_schema(args)).await,
+        Command::Schema(args) => unless_interrupted(show_schema(args, config)).await,
+        Command::Init(args) => write_template(args),
+        Command::Config => {
+            let in_force = InForce::of(config, manners.config.as_deref(), &store::process_env())?;
+            show(manners, &in_force.to_json(), &in_force.to_text())
+        }
         Command::Demo(DemoArgs { dir }) => print(&unless_interrupted(demo::run(dir, progress)).await?),
     }
 }
@@ -138,8 +151,8 @@ async fn job(
     finish(&summary, error, &lake, options.empty_exit_code, manners)
 }
 
-async fn convert(args: &Convert, manners: &Manners, progress: &Progress) -> Result<ExitCode> {
-    let (settings, exports) = (args.settings()?, args.exports());
+async fn convert(args: &Convert, config: &Config, manners: &Manners, progress: &Progress) -> Result<ExitCode> {
+    let (settings, exports) = (args.settings(config)?, args.exports());
     let process_env = store::process_env();
     let mut stop = pin!(interrupted());
     let lake = tokio::select! {
@@ -150,8 +163,8 @@ async fn convert(args: &Convert, manners: &Manners, progress: &Progress) -> Resu
     finish(&summary, error, &lake, args.empty_exit_code, manners)
 }
 
-async fn users(args: &Users, manners: &Manners, progress: &Progress) -> Result<ExitCode> {
-    let (settings, user_ids) = (args.settings()?, args.user_ids()?);
+async fn users(args: &Users, config: &Config, manners: &Manners, progress: &Progress) -> Result<ExitCode> {
+    let (settings, user_ids) = (args.settings(config)?, args.user_ids()?);
     let client = client(&args.stream, args.exports.rate.rate_share()?)?;
     let process_env = store::process_env();
     let mut stop = pin!(interrupted());
@@ -297,8 +310,8 @@ fn plan_text(spans: &[PlannedSpan], json: bool) -> String {
     text
 }
 
-async fn show_schema(args: &SchemaArgs) -> Result<ExitCode> {
-    let wanted = args.wanted()?;
+async fn show_schema(args: &SchemaArgs, config: Option<&Config>) -> Result<ExitCode> {
+    let wanted = config.map(|config| config.wanted.clone());
     let shape = match args.lake.lake() {
         Ok(_) => Some(shape::shape(&open(&args.lake).await?, wanted.as_ref()).await?),
         Err(_) => None,
@@ -317,6 +330,24 @@ async fn show_schema(args: &SchemaArgs) -> Result<ExitCode> {
         })?)],
     };
     print(&texts.join("\n"))
+}
+
+/// Writes a configuration where there is none.
+fn write_template(args: &InitArgs) -> Result<ExitCode> {
+    let InitArgs { file } = args;
+    if file.as_os_str() == "-" {
+        return print(&template());
+    }
+    let name = file.display();
+    let written = std::fs::File::create_new(file).and_then(|mut created| created.write_all(template().as_bytes()));
+    written.map_err(|error| match error.kind() {
+        std::io::ErrorKind::AlreadyExists => Error::new(Kind::Usage, format!("{name} is there already"))
+            .hint("name another file; `chatlake init -` prints it"),
+        _ => Error::new(Kind::Usage, format!("cannot write {name}"))
+            .because(error)
+            .hint("check the folder and its rights"),
+    })?;
+    print(&format!("wrote {name}: uncomment what you need, then\n  export CHATLAKE_CONFIG={name}\n  chatlake config"))
 }
 
 fn show(manners: &Manners, json: &str, text: &str) -> Result<ExitCode> {

@@ -6,6 +6,7 @@ use clap::Args;
 use jiff::Timestamp;
 
 use super::{ColumnsArg, LakeArg, MemoryArg, OnVanish, ParquetArg, PartitionBy, usage};
+use crate::config::Config;
 use crate::convert::Exports;
 use crate::error::Result;
 use crate::settings::Settings;
@@ -69,7 +70,7 @@ pub struct Convert {
 
 impl Convert {
     /// The settings that these flags come to.
-    pub fn settings(&self) -> Result<Settings> {
+    pub fn settings(&self, config: &Config) -> Result<Settings> {
         let range = match (self.since, self.until) {
             (Some(since), Some(until)) => Some(
                 Window::new(since, until)
@@ -82,7 +83,7 @@ impl Convert {
             range,
             replace: self.replace,
             removes_vanished: self.on_vanish == OnVanish::Remove,
-            columns: self.columns.wanted()?,
+            columns: self.columns.wanted(config),
             file: self.parquet.options(memory)?,
             memory,
             temp_dir: self.memory.temp.temp_dir.clone(),

@@ -1,12 +1,8 @@
 //! `chatlake schema`.
 
-use std::path::PathBuf;
-
 use clap::{Args, ValueEnum};
 
 use super::{LakeArg, PartitionBy, usage};
-use crate::columns::Wanted;
-use crate::config;
 use crate::ddl::{Ddl, Engine};
 use crate::error::Result;
 use crate::inspect::shape::Shape;
@@ -20,9 +16,6 @@ pub struct SchemaArgs {
     /// Which lake, for the columns that it has besides and those that it leaves out.
     #[command(flatten)]
     pub lake: LakeArg,
-    /// Promoted columns and exclusions, as runs are to have them
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
     /// How to show it
     #[arg(long, value_enum, default_value_t = SchemaFormat::Table)]
     pub format: SchemaFormat,
@@ -53,11 +46,6 @@ pub enum SchemaFormat {
 }
 
 impl SchemaArgs {
-    /// The configuration, if one is named.
-    pub fn wanted(&self) -> Result<Option<Wanted>> {
-        self.config.as_deref().map(config::read).transpose()
-    }
-
     /// The form that these flags ask for, of a lake if one is named.
     pub fn form(&self, lake: Option<&Shape>) -> Result<Form> {
         const ENGINES: &str = "trino, athena or spark";

@@ -8,7 +8,7 @@ use parquet::basic::Compression;
 
 use super::{parse_bytes, parse_compression, usage, within};
 use crate::columns::Wanted;
-use crate::config;
+use crate::config::Config;
 use crate::error::Result;
 use crate::memory::Memory;
 use crate::window::parse_duration;
@@ -101,19 +101,15 @@ impl ExportsArg {
 /// Which columns files have besides those of the schemas, and which not.
 #[derive(Debug, Args)]
 pub struct ColumnsArg {
-    /// Promoted columns and exclusions: a TOML file with sections `promote.DATASET` and `exclude`
-    #[arg(long, value_name = "FILE", env = "CHATLAKE_CONFIG", help_heading = "Files")]
-    pub config: Option<PathBuf>,
     /// Write again what earlier runs of this lake left out and this configuration does not
     #[arg(long, help_heading = "Files")]
     pub lift_exclusions: bool,
 }
 
 impl ColumnsArg {
-    /// What the file says.
-    pub(super) fn wanted(&self) -> Result<Wanted> {
-        let wanted = self.config.as_deref().map(config::read).transpose()?.unwrap_or_default();
-        Ok(Wanted { lifts_exclusions: self.lift_exclusions, ..wanted })
+    /// What the configuration says of columns.
+    pub(super) fn wanted(&self, config: &Config) -> Wanted {
+        Wanted { lifts_exclusions: self.lift_exclusions, ..config.wanted.clone() }
     }
 }
 

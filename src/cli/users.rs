@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{ColumnsArg, ExportsArg, LakeArg, MemoryArg, ParquetArg, StreamArg, within};
+use crate::config::Config;
 use crate::error::Result;
 use crate::export::MAX_USERS;
 use crate::settings::Settings;
@@ -59,14 +60,14 @@ pub struct Users {
 
 impl Users {
     /// The settings that these flags come to.
-    pub fn settings(&self) -> Result<Settings> {
+    pub fn settings(&self, config: &Config) -> Result<Settings> {
         within("--users-per-request", self.users_per_request, 1, MAX_USERS)?;
         self.exports.check()?;
         let memory = self.memory.memory()?;
         Ok(Settings {
             max_concurrent_exports: self.exports.max_concurrent_exports,
             task_deadline: self.exports.task_deadline,
-            columns: self.columns.wanted()?,
+            columns: self.columns.wanted(config),
             file: self.parquet.options(memory)?,
             memory,
             temp_dir: self.memory.temp.temp_dir.clone(),

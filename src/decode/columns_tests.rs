@@ -7,7 +7,7 @@ use crate::columns::{Columns, Schemas};
 use crate::config;
 
 fn schemas(config: &str) -> Schemas {
-    let wanted = config::parse(config, std::path::Path::new("test.toml")).unwrap();
+    let wanted = config::parse(config, std::path::Path::new("test.toml")).unwrap().wanted;
     Schemas::new(&Columns::default().with(&wanted).unwrap()).unwrap()
 }
 
@@ -66,7 +66,7 @@ fn null_and_absent_promoted_keys_are_null() {
 
 #[test]
 fn a_key_that_is_not_promoted_any_more_is_custom_again() {
-    let columns = Columns::default().with(&config::parse(PROMOTE, std::path::Path::new("x")).unwrap()).unwrap();
+    let columns = Columns::default().with(&config::parse(PROMOTE, std::path::Path::new("x")).unwrap().wanted).unwrap();
     let schemas = Schemas::new(&columns.with(&crate::columns::Wanted::default()).unwrap()).unwrap();
     let decoded = decode_with(&schemas, &[&message(&json!({"order_id": 7}))]);
     assert_eq!(decoded.one("messages", "order_id"), "∅");

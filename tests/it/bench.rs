@@ -81,6 +81,11 @@ impl Bench {
         self.env.insert(name.to_owned(), value.to_owned());
     }
 
+    /// As if the variable was never set.
+    pub fn unset(&mut self, name: &str) {
+        self.env.remove(name);
+    }
+
     /// Lets it be this time for both sides.
     pub fn set_time(&mut self, now: Timestamp) {
         let offset_seconds = now.duration_since(Timestamp::now()).as_secs();

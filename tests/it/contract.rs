@@ -19,11 +19,17 @@ fn help() {
     assert_snapshot!("help_sync", printed(&["sync", "--help"]));
     assert_snapshot!("help_revisit", printed(&["revisit", "--help"]));
     assert_snapshot!("help_backfill", printed(&["backfill", "--help"]));
-    for command in ["users", "convert", "check", "status", "files", "verify", "gc"] {
+    for command in ["users", "convert", "check", "status", "files", "verify", "gc", "init", "config"] {
         assert_snapshot!(format!("help_{command}"), printed(&[command, "--help"]));
     }
     assert_snapshot!("help_schema", printed(&["schema", "--help"]));
     assert_snapshot!("help_demo", printed(&["demo", "--help"]));
+}
+
+/// Every option, as a configuration.
+#[test]
+fn init() {
+    assert_snapshot!("init", printed(&["init", "-"]));
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod benches;
 mod check;
 mod check_format;
 mod columns;
+mod configuration;
 mod contract;
 mod convert;
 #[cfg(debug_assertions)]

@@ -1,0 +1,233 @@
+//! Options from three places: a flag is stronger than a variable, and a variable than the configuration.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches};
+use toml::{Table, Value};
+
+use super::{Cli, usage};
+use crate::config::{self, Config, SECTIONS};
+use crate::error::Error;
+
+/// What a run is about: those stand in no configuration.
+const OF_ONE_RUN: [&str; 3] = ["config", "since", "until"];
+
+/// How far a key may be from an option's, for that to be what was meant.
+const NEAR: f64 = 0.8;
+
+/// A command line, understood.
+#[derive(Debug)]
+pub struct Parsed {
+    /// What to do, the configuration's values included.
+    pub cli: Cli,
+    /// The configuration, if one is named.
+    pub config: Option<Config>,
+}
+
+/// Why there is nothing to do.
+#[derive(Debug)]
+pub enum Refusal {
+    /// The command line is wrong, or asks for help.
+    CommandLine(Box<clap::Error>),
+    /// The configuration is.
+    Config(Error),
+}
+
+impl From<clap::Error> for Refusal {
+    fn from(error: clap::Error) -> Self {
+        Self::CommandLine(Box::new(error))
+    }
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self::Config(error)
+    }
+}
+
+/// Understands a command line, the name of the program first, and the configuration that it, or a variable, names.
+pub fn parse(arguments: impl IntoIterator<Item = impl Into<OsString>>) -> Result<Parsed, Refusal> {
+    let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
+    let cli = Cli::from_arg_matches(&Cli::command().try_get_matches_from(&arguments)?)?;
+    let Some(path) = cli.manners.config.as_deref().filter(|path| !path.as_os_str().is_empty()) else {
+        return Ok(Parsed { cli, config: None });
+    };
+    let config = config::read(path)?;
+    let defaults = Defaults::check(&config.options, path)?;
+    let matches = defaults.into(Cli::command()).try_get_matches_from(&arguments)?;
+    Ok(Parsed { cli: Cli::from_arg_matches(&matches)?, config: Some(config) })
+}
+
+/// Every option that may stand in a configuration, each once, in the order of the commands' help.
+pub(super) fn options() -> Vec<Arg> {
+    let mut command = Cli::command();
+    command.build();
+    let mut options: Vec<Arg> = Vec::new();
+    for command in command.get_subcommands() {
+        for option in command.get_arguments().filter(|option| is_option(option)) {
+            if !options.iter().any(|known| known.get_id() == option.get_id()) {
+                options.push(option.clone());
+            }
+        }
+    }
+    options
+}
+
+fn is_option(arg: &Arg) -> bool {
+    arg.get_env().is_some() && !OF_ONE_RUN.contains(&arg.get_id().as_str())
+}
+
+pub(super) fn is_list(option: &Arg) -> bool {
+    matches!(option.get_action(), ArgAction::Append)
+}
+
+/// Values of a configuration, in place of the defaults of options.
+struct Defaults(Vec<(String, Vec<String>)>);
+
+impl Defaults {
+    /// Refuses keys that no option has, and values that it does not take. `path` is what errors call the configuration.
+    fn check(table: &Table, path: &Path) -> Result<Self, Error> {
+        let options = options();
+        let mut defaults = Vec::new();
+        for (key, value) in table {
+            let Some(option) = options.iter().find(|option| option.get_id().as_str() == key) else {
+                return Err(unknown(key, &options, path));
+            };
+            let refused = |reason: String| {
+                let message = format!("`{key}` in the configuration {} cannot be {value}", path.display());
+                usage(message).because(Reason(reason)).hint("`chatlake init -` prints every key with what it takes")
+            };
+            let values = texts(option, value).ok_or_else(|| refused("it is one value".to_owned()))?;
+            is_taken(option, &values).map_err(refused)?;
+            defaults.push((key.clone(), values));
+        }
+        Ok(Self(defaults))
+    }
+
+    fn into(self, command: Command) -> Command {
+        let Self(defaults) = &self;
+        let command = command.mut_args(|arg| match defaults.iter().find(|(key, _)| arg.get_id().as_str() == key) {
+            Some((_, values)) if is_option(&arg) => arg.default_values(values.clone()),
+            _ => arg,
+        });
+        command.mut_subcommands(|command| Self(defaults.clone()).into(command))
+    }
+}
+
+/// What clap says of a value.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Reason(String);
+
+/// A value as it would be typed; none if it is of a shape that no option takes.
+fn texts(option: &Arg, value: &Value) -> Option<Vec<String>> {
+    let text = |value: &Value| match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Integer(number) => Some(number.to_string()),
+        Value::Float(number) => Some(number.to_string()),
+        Value::Boolean(flag) => Some(flag.to_string()),
+        Value::Datetime(time) => Some(time.to_string()),
+        Value::Array(_) | Value::Table(_) => None,
+    };
+    match value {
+        Value::Array(values) => {
+            let values: Vec<String> = values.iter().map(text).collect::<Option<_>>()?;
+            Some(if is_list(option) { values } else { vec![values.join(",")] })
+        }
+        value => Some(vec![text(value)?]),
+    }
+}
+
+/// Has the option look at the values, as if each was typed.
+fn is_taken(option: &Arg, values: &[String]) -> Result<(), String> {
+    let key = option.get_id().as_str().to_owned();
+    let alone = Arg::new(&key).long(&key).action(ArgAction::Append).value_parser(option.get_value_parser().clone());
+    let typed = values.iter().map(|value| format!("--{key}={value}"));
+    match Command::new("configuration").no_binary_name(true).arg(alone).try_get_matches_from(typed) {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            let said = error.to_string();
+            // `error: invalid value 'x' for '--key <key>': why`, or its possible values on a line of their own.
+            let why = said.lines().next().and_then(|line| line.split_once("': ")).map(|(_, why)| why);
+            let values = said.lines().map(str::trim).find(|line| line.starts_with("[possible values"));
+            Err(why.or(values).unwrap_or("nothing is no value").trim_matches(['[', ']']).to_owned())
+        }
+    }
+}
+
+fn unknown(key: &str, options: &[Arg], path: &Path) -> Error {
+    let names = options.iter().map(|option| option.get_id().as_str()).chain(SECTIONS);
+    let nearest = names
+        .map(|name| (strsim::jaro_winkler(&key.replace('-', "_"), name), name))
+        .filter(|(nearness, _)| *nearness >= NEAR)
+        .max_by(|a, b| a.0.total_cmp(&b.0));
+    let error = usage(format!("`{key}` in the configuration {} is no option", path.display()));
+    match nearest {
+        _ if ["stream_api", "aws_"].iter().any(|secret| key.to_lowercase().starts_with(secret)) => {
+            error.hint(format!("secrets do not belong here: set the variable {}", key.to_uppercase()))
+        }
+        _ if OF_ONE_RUN.contains(&key) => error.hint(format!("--{key} is of one run: give it as a flag or a variable")),
+        Some((_, name)) => error.hint(format!("did you mean `{name}`?")),
+        None => error.hint("`chatlake init -` prints every key"),
+    }
+}
+
+/// Where the value of an option comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    Variable,
+    Configuration,
+    Default,
+}
+
+/// What is in force without any flag: each option with its values, as they would be typed, and where they come from.
+pub(super) fn in_force(config: Option<&Config>, path: &Path) -> Result<Vec<(Arg, Vec<String>, Place)>, Error> {
+    let none = Table::new();
+    let table = config.map_or(&none, |config| &config.options);
+    let Defaults(defaults) = Defaults::check(table, path)?;
+    let read = |option: Arg| {
+        let key = option.get_id().as_str().to_owned();
+        let default = defaults.iter().find(|(known, _)| *known == key).map(|(_, values)| values.clone());
+        let alone = match &default {
+            Some(values) => option.clone().default_values(values.clone()),
+            None => option.clone(),
+        };
+        // Conflicts and requirements are between options of one command.
+        let command = Command::new("configuration").no_binary_name(true).arg(free(&alone));
+        let matches: ArgMatches = command.try_get_matches_from::<_, &str>([]).map_err(|error| {
+            usage(error.to_string().lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned())
+                .hint(format!("check the variable {}", variable(&option)))
+        })?;
+        let place = match matches.value_source(&key) {
+            Some(clap::parser::ValueSource::EnvVariable) => Place::Variable,
+            _ if default.is_some() => Place::Configuration,
+            _ => Place::Default,
+        };
+        let values = matches.get_raw(&key).into_iter().flatten();
+        let values = values.map(|value| value.to_string_lossy().into_owned()).collect();
+        Ok((option, values, place))
+    };
+    options().into_iter().map(read).collect()
+}
+
+/// The option by itself.
+fn free(option: &Arg) -> Arg {
+    let key = option.get_id().as_str().to_owned();
+    let mut alone = Arg::new(key.clone())
+        .long(key)
+        .action(option.get_action().clone())
+        .value_parser(option.get_value_parser().clone())
+        .default_values(option.get_default_values().to_vec());
+    if let Some(variable) = option.get_env() {
+        alone = alone.env(variable.to_owned());
+    }
+    match option.get_value_delimiter() {
+        Some(delimiter) => alone.value_delimiter(delimiter),
+        None => alone,
+    }
+}
+
+pub(super) fn variable(option: &Arg) -> String {
+    option.get_env().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}

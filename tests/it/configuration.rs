@@ -1,0 +1,90 @@
+//! A run by its configuration: what `init` writes, what `config` shows, and which of flag, variable and line is stronger.
+
+use serde_json::{Value, json};
+
+use crate::bench::{Bench, two_days};
+
+fn in_force(bench: &Bench, flags: &[&str]) -> Value {
+    let ran = bench.run(&[&["config", "--json"][..], flags].concat());
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    serde_json::from_str(&ran.stdout).unwrap()
+}
+
+#[test]
+fn a_lake_by_its_configuration_alone() {
+    let mut bench = Bench::new(&two_days());
+    let folder = bench.folder.path().to_owned();
+    let path = folder.join("chatlake.toml");
+    let path = path.to_str().unwrap();
+    let ran = bench.run(&["init", path]);
+    assert!(ran.code == 0 && ran.stdout.contains("CHATLAKE_CONFIG"), "{}", ran.stderr);
+    bench.run(&["init", path]).assert_refused(2, &["is there already"]);
+
+    // As a person would edit it.
+    let template = std::fs::read_to_string(path).unwrap();
+    let lake = folder.join("by-file");
+    let edited = template
+        .replace("#lake = \"s3://bucket/chat\"", &format!("lake = {:?}", lake.to_str().unwrap()))
+        .replace("#window = \"1d\"", "window = \"12h\"")
+        .replace("#keep_raw = false", "keep_raw = true")
+        .replace("#[exclude]\n#messages = [\"html\", \"custom.ssn\"]", "[exclude]\nmessages = [\"html\"]");
+    assert_eq!(edited.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).count(), 5, "{edited}");
+    std::fs::write(path, edited).unwrap();
+    bench.unset("CHATLAKE_LAKE");
+    bench.set("CHATLAKE_CONFIG", path);
+
+    let shown = in_force(&bench, &[]);
+    assert_eq!(shown["options"]["window"], json!({ "value": "12h", "from": path }));
+    assert_eq!(shown["options"]["settle"], json!({ "value": "5m", "from": "default" }));
+    let summary = bench.run(&["sync", "--json", "--since", "2026-01-05", "--until", "2026-01-06"]);
+    assert_eq!(summary.assert_status(0, "committed")["cells"].as_array().unwrap().len(), 2);
+    let files = bench.run(&["files", "--dataset", "messages"]);
+    assert!(files.code == 0 && files.stdout.contains("by-file"), "{}", files.stderr);
+    let status = bench.run(&["status"]);
+    assert!(status.code == 0 && status.stdout.contains("html"), "{}", status.stdout);
+
+    // A variable is stronger, and a flag is stronger than that.
+    bench.set("CHATLAKE_WINDOW", "6h");
+    let shown = in_force(&bench, &[]);
+    assert_eq!(shown["options"]["window"], json!({ "value": "6h", "from": "CHATLAKE_WINDOW" }));
+    bench.set("CHATLAKE_LAKE", folder.join("by-variable").to_str().unwrap());
+    let range = ["sync", "--json", "--since", "2026-01-05", "--until", "2026-01-06"];
+    assert_eq!(bench.run(&range).assert_status(0, "committed")["cells"].as_array().unwrap().len(), 4);
+    bench.set("CHATLAKE_LAKE", folder.join("by-flag").to_str().unwrap());
+    let summary = bench.run(&[&range[..], &["--window", "1d"]].concat());
+    assert_eq!(summary.assert_status(0, "committed")["cells"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn secrets_are_not_shown() {
+    let mut bench = Bench::new(&two_days());
+    bench.set("AWS_SECRET_ACCESS_KEY", "hunter2-store");
+    bench.set("HTTPS_PROXY", "http://user:hunter2-proxy@proxy:3128");
+    bench.set("CHATLAKE_LAKE", "s3://key:hunter2-lake@bucket/chat");
+    for flags in [&["config"][..], &["config", "--json"]] {
+        let ran = bench.run(flags);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        assert!(ran.stdout.contains("STREAM_API_SECRET") && ran.stdout.contains("********"), "{}", ran.stdout);
+        assert!(!ran.stdout.contains("hunter2") && !ran.stdout.contains("least-thirty-two"), "{}", ran.stdout);
+    }
+}
+
+#[test]
+fn a_mistake_is_refused_by_every_command() {
+    let mut bench = Bench::new(&two_days());
+    let path = bench.folder.path().join("wrong.toml");
+    std::fs::write(&path, "windw = \"1h\"\n").unwrap();
+    bench.set("CHATLAKE_CONFIG", path.to_str().unwrap());
+    for command in ["sync", "revisit", "status", "files", "gc", "config", "schema", "check"] {
+        bench.run(&[command]).assert_refused(2, &["`windw`", "did you mean `window`?"]);
+    }
+}
+
+/// The page is what the program says.
+#[test]
+fn the_page_has_every_option() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md")).unwrap();
+    let (_, tables) = page.split_once("<!-- options -->\n").unwrap();
+    let written = chatlake::cli::configuration::markdown();
+    assert!(tables == written, "the tables of docs/configuration.md are to be:\n{written}");
+}
