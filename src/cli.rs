@@ -21,7 +21,9 @@ pub use self::convert::Convert;
 pub use self::inspect::{FilesArgs, GcArgs, StatusArgs, VerifyArgs};
 pub use self::schema::{SchemaArgs, SchemaFormat};
 pub use self::selection::SelectionArgs;
-pub use self::shared::{ColumnsArg, ExportsArg, LakeArg, MemoryArg, ParquetArg, RateArg, StreamArg, TempArg};
+pub use self::shared::{
+    ColumnsArg, ExportsArg, LakeArg, MemoryArg, MetricsArg, ParquetArg, RateArg, StreamArg, TempArg,
+};
 pub use self::users::Users;
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
@@ -180,6 +182,12 @@ pub struct Sync {
     /// Export the range again although it is in the lake; it is widened to whole cells
     #[arg(long, requires = "since")]
     pub replace: bool,
+    /// Stay, and run again when so much time has passed and settled: 1h, or another divisor of a day
+    #[arg(long, value_name = "DURATION", env = "CHATLAKE_EVERY", value_parser = parse_duration, conflicts_with_all = ["since", "plan"])]
+    pub every: Option<SignedDuration>,
+    /// While staying: answer /metrics and /healthz at this address
+    #[arg(long, value_name = "HOST:PORT", env = "CHATLAKE_LISTEN")]
+    pub listen: Option<String>,
     /// What all of them take.
     #[command(flatten)]
     pub options: Options,
@@ -215,9 +223,9 @@ pub struct Options {
     #[command(flatten)]
     pub stream: StreamArg,
 
-    /// Cell of the lake: 1d or a divisor of a day
-    #[arg(long, value_name = "DURATION", env = "CHATLAKE_WINDOW", default_value = "1d", value_parser = parse_duration, help_heading = "Time")]
-    pub window: SignedDuration,
+    /// Cell of the lake: 1d or a divisor of a day [default: 1d, with --every that]
+    #[arg(long, value_name = "DURATION", env = "CHATLAKE_WINDOW", value_parser = parse_duration, help_heading = "Time")]
+    pub window: Option<SignedDuration>,
     /// How old the end of a range must be
     #[arg(long, value_name = "DURATION", env = "CHATLAKE_SETTLE", default_value = "5m", value_parser = parse_duration, help_heading = "Time")]
     pub settle: SignedDuration,
@@ -272,6 +280,9 @@ pub struct Options {
     /// Accept a store that ignores conditional writes: safe only if no two runs ever overlap
     #[arg(long, env = "CHATLAKE_SINGLE_WRITER", help_heading = "Limits")]
     pub single_writer: bool,
+    /// What a collector reads.
+    #[command(flatten)]
+    pub metrics: MetricsArg,
 }
 
 /// `chatlake init`
@@ -289,6 +300,9 @@ pub struct DemoArgs {
     #[arg(default_value = "chatlake-demo")]
     pub dir: PathBuf,
 }
+
+/// The longest cell.
+const DAY: SignedDuration = SignedDuration::from_hours(24);
 
 /// What happens to rows that are not delivered any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -365,6 +379,11 @@ impl Sync {
     /// The settings that these flags come to.
     pub fn settings(&self, config: &Config) -> Result<Settings> {
         let mut settings = self.options.settings(config)?;
+        if let (Some(every), None) = (self.every, self.options.window) {
+            settings.rules.grid = Grid::new(every.min(DAY)).map_err(|error| {
+                usage(error.to_string()).hint("let --every divide a day, or say with --window how long a cell is")
+            })?;
+        }
         settings.range = match (self.since, self.until) {
             (Some(since), Some(until)) => Some(Window::new(since, until).map_err(|error| {
                 usage(error.to_string()).hint(
@@ -394,8 +413,9 @@ impl Backfill {
     /// The settings that these flags come to.
     pub fn settings(&self, config: &Config) -> Result<Settings> {
         let mut settings = self.options.settings(config)?;
-        if self.span < self.options.window {
-            return Err(usage(format!("--span {:#} is shorter than --window {:#}", self.span, self.options.window))
+        let window = self.options.window.unwrap_or(DAY);
+        if self.span < window {
+            return Err(usage(format!("--span {:#} is shorter than --window {window:#}", self.span))
                 .hint("a span is made of whole cells"));
         }
         settings.rules.longest_span = self.span;
@@ -406,7 +426,7 @@ impl Backfill {
 impl Options {
     /// The settings that these flags come to.
     pub fn settings(&self, config: &Config) -> Result<Settings> {
-        let grid = Grid::new(self.window).map_err(|error| usage(error.to_string()))?;
+        let grid = Grid::new(self.window.unwrap_or(DAY)).map_err(|error| usage(error.to_string()))?;
         within("--channels-per-request", self.channels_per_request, 1, MAX_CHANNELS)?;
         self.exports.check()?;
         let memory = self.memory.memory()?;

@@ -1,14 +1,15 @@
 //! The command line of chatlake.
 
 use std::io::{IsTerminal, Write};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use chatlake::cli::configuration::{InForce, template};
 use chatlake::cli::layers::{self, Parsed, Refusal};
 use chatlake::cli::{
-    CheckArgs, Cli, Command, Convert, DemoArgs, FilesArgs, GcArgs, InitArgs, LakeArg, LogFormat, Manners, Options,
-    ProgressMode, SchemaArgs, StatusArgs, StreamArg, Users, VerifyArgs,
+    CheckArgs, Cli, Command, Convert, DemoArgs, FilesArgs, GcArgs, InitArgs, LakeArg, LogFormat, Manners, MetricsArg,
+    Options, ProgressMode, SchemaArgs, StatusArgs, StreamArg, Sync, Users, VerifyArgs,
 };
 use chatlake::columns::{Columns, Schemas};
 use chatlake::config::Config;
@@ -18,13 +19,17 @@ use chatlake::export::{self, Client, Credentials};
 use chatlake::inspect::against_stream::Sample;
 use chatlake::inspect::{files, shape, status, verify};
 use chatlake::lake::{Lake, store};
+use chatlake::metrics::Metrics;
 use chatlake::pipeline::channels::PER_QUERY;
 use chatlake::progress::Progress;
+use chatlake::resident::{self, Rhythm};
+use chatlake::serve;
 use chatlake::settings::Settings;
-use chatlake::summary::Summary;
+use chatlake::summary::{Status, Summary};
 use chatlake::sync::{Job, PlannedSpan, Run};
 use chatlake::users::UsersRun;
 use chatlake::{check, clock, demo, gc, schema};
+use jiff::SignedDuration;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
@@ -54,7 +59,7 @@ fn main() -> ExitCode {
         Err(Refusal::Config(error)) => return end(&error),
     };
     let shown = cli.manners.progress == ProgressMode::Auto && !cli.manners.quiet && std::io::stderr().is_terminal();
-    let progress = Progress::new(shown);
+    let progress = Arc::new(Progress::new(shown));
     log(&cli.manners, &progress, shown);
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -82,11 +87,14 @@ fn end(error: &Error) -> ExitCode {
     error.exit_code()
 }
 
-async fn run(cli: &Cli, config: Option<&Config>, progress: &Progress) -> Result<ExitCode> {
+async fn run(cli: &Cli, config: Option<&Config>, progress: &Arc<Progress>) -> Result<ExitCode> {
     let manners = &cli.manners;
     let columns = &config.cloned().unwrap_or_default();
     match &cli.command {
-        Command::Sync(sync) => job(Job::Sync, &sync.options, &sync.settings(columns)?, manners, progress).await,
+        Command::Sync(sync) => match sync.every {
+            Some(every) => stay(sync, every, &sync.settings(columns)?, manners, progress).await,
+            None => job(Job::Sync, &sync.options, &sync.settings(columns)?, manners, progress).await,
+        },
         Command::Revisit(options) => job(Job::Revisit, options, &options.settings(columns)?, manners, progress).await,
         Command::Backfill(backfill) => {
             job(Job::Backfill(backfill.range()?), &backfill.options, &backfill.settings(columns)?, manners, progress)
@@ -123,13 +131,84 @@ async fn job(
     manners: &Manners,
     progress: &Progress,
 ) -> Result<ExitCode> {
-    let process_env = store::process_env();
-    let client = client(&options.stream, options.exports.rate.rate_share()?)?;
     let mut stop = pin!(interrupted());
+    warn_of_expenses(settings);
+    if options.plan {
+        let client = client(&options.stream, options.exports.rate.rate_share()?)?;
+        let lake = tokio::select! {
+            lake = open_to_write(&options.lake, settings) => lake?,
+            error = &mut stop => return Err(error),
+        };
+        let mut run = Run::new(&client, &lake, settings, progress);
+        let spans = tokio::select! {
+            spans = run.plan(job) => spans?,
+            error = &mut stop => return Err(error),
+        };
+        progress.finish();
+        return print(&plan_text(&spans, manners.json));
+    }
+    let report = Report { manners, metrics: &Metrics::new(), file: &options.metrics, progress };
+    one_run(job, options, settings, &report, stop).await
+}
+
+/// Run after run, until the process is told to stop.
+async fn stay(
+    sync: &Sync,
+    every: SignedDuration,
+    settings: &Settings,
+    manners: &Manners,
+    progress: &Arc<Progress>,
+) -> Result<ExitCode> {
+    let metrics = Arc::new(Metrics::new());
+    if let Some(address) = sync.listen.as_deref().filter(|address| !address.is_empty()) {
+        let listener = serve::bind(address).await?;
+        let at = listener.local_addr().map_or_else(|_| address.to_owned(), |address| address.to_string());
+        tracing::info!("answering /metrics and /healthz at http://{at}");
+        let (metrics, progress) = (Arc::clone(&metrics), Arc::clone(progress));
+        tokio::spawn(serve::serve(listener, move || metrics.render(&progress, clock::now())));
+    }
+    warn_of_expenses(settings);
+    let rhythm = Rhythm { every, settle: settings.rules.settle };
+    let report = Report { manners, metrics: &metrics, file: &sync.options.metrics, progress };
+    let stop = pin!(interrupted());
+    let error = resident::stay(rhythm, clock::now, stop, async |stop| {
+        let error = one_run(Job::Sync, &sync.options, settings, &report, stop).await.err()?;
+        // Whoever ends the process prints it.
+        if !matches!(error.kind(), Kind::Interrupted | Kind::Terminated | Kind::Usage) {
+            let _ = writeln!(std::io::stderr(), "{}", error.report());
+        }
+        Some(error)
+    });
+    Err(error.await)
+}
+
+/// One run, with a client and a look at the lake of its own, so that what it counts is its own.
+async fn one_run(
+    job: Job,
+    options: &Options,
+    settings: &Settings,
+    report: &Report<'_>,
+    mut stop: Pin<&mut impl Future<Output = Error>>,
+) -> Result<ExitCode> {
+    let client = client(&options.stream, options.exports.rate.rate_share()?)?;
     let lake = tokio::select! {
-        lake = Lake::open(options.lake.lake()?, &process_env) => lake?.with_single_writer(settings.single_writer),
-        error = &mut stop => return Err(error),
+        lake = open_to_write(&options.lake, settings) => lake,
+        error = stop.as_mut() => Err(error),
     };
+    let lake = match lake {
+        Ok(lake) => lake,
+        Err(error) => {
+            let summary = Summary { status: Status::Failed, ..Summary::default() };
+            report.observe(&summary, Some(&client), Some(&error));
+            return Err(error);
+        }
+    };
+    let (summary, error) = Run::new(&client, &lake, settings, report.progress).execute(job, stop).await;
+    report.observe(&summary, Some(&client), error.as_ref());
+    finish(&summary, error, &lake, options.empty_exit_code, report.manners)
+}
+
+fn warn_of_expenses(settings: &Settings) {
     let expenses = settings.selection.expenses();
     if !expenses.is_empty() {
         let why = expenses.join("; ");
@@ -138,38 +217,52 @@ async fn job(
             "this selection is expensive to list, and may use up the app's API budget: see docs/selection.md"
         );
     }
-    let mut run = Run::new(&client, &lake, settings, progress);
-    if options.plan {
-        let spans = tokio::select! {
-            spans = run.plan(job) => spans?,
-            error = &mut stop => return Err(error),
-        };
-        progress.finish();
-        return print(&plan_text(&spans, manners.json));
+}
+
+async fn open_to_write(lake: &LakeArg, settings: &Settings) -> Result<Lake> {
+    Ok(open(lake).await?.with_single_writer(settings.single_writer))
+}
+
+/// Where it is told what runs have done.
+struct Report<'a> {
+    manners: &'a Manners,
+    metrics: &'a Metrics,
+    file: &'a MetricsArg,
+    progress: &'a Progress,
+}
+
+impl Report<'_> {
+    /// A run is what it is, even if nobody can be told.
+    fn observe(&self, summary: &Summary, client: Option<&Client>, error: Option<&Error>) {
+        let now = clock::now();
+        self.metrics.observe(summary, client, error.map_or(0, |error| error.kind().exit_code()), now);
+        if let Some(path) = self.file.metrics_file.as_deref().filter(|path| !path.as_os_str().is_empty())
+            && let Err(error) = self.metrics.write(path, self.progress, now)
+        {
+            tracing::error!("{}", error.line());
+        }
     }
-    let (summary, error) = run.execute(job, stop).await;
-    finish(&summary, error, &lake, options.empty_exit_code, manners)
 }
 
 async fn convert(args: &Convert, config: &Config, manners: &Manners, progress: &Progress) -> Result<ExitCode> {
     let (settings, exports) = (args.settings(config)?, args.exports());
-    let process_env = store::process_env();
     let mut stop = pin!(interrupted());
     let lake = tokio::select! {
-        lake = Lake::open(args.lake.lake()?, &process_env) => lake?.with_single_writer(settings.single_writer),
+        lake = open_to_write(&args.lake, &settings) => lake?,
         error = &mut stop => return Err(error),
     };
     let (summary, error) = Conversion::new(&lake, settings, &exports, progress).execute(stop).await;
+    let report = Report { manners, metrics: &Metrics::new(), file: &args.metrics, progress };
+    report.observe(&summary, None, error.as_ref());
     finish(&summary, error, &lake, args.empty_exit_code, manners)
 }
 
 async fn users(args: &Users, config: &Config, manners: &Manners, progress: &Progress) -> Result<ExitCode> {
     let (settings, user_ids) = (args.settings(config)?, args.user_ids()?);
     let client = client(&args.stream, args.exports.rate.rate_share()?)?;
-    let process_env = store::process_env();
     let mut stop = pin!(interrupted());
     let lake = tokio::select! {
-        lake = Lake::open(args.lake.lake()?, &process_env) => lake?.with_single_writer(settings.single_writer),
+        lake = open_to_write(&args.lake, &settings) => lake?,
         error = &mut stop => return Err(error),
     };
     let run = UsersRun::new(&client, &lake, &settings, user_ids, args.users_per_request, progress);
@@ -182,6 +275,8 @@ async fn users(args: &Users, config: &Config, manners: &Manners, progress: &Prog
         return show(manners, &serde_json::json!(planned).to_string(), &planned.to_string());
     }
     let (summary, error) = run.execute(stop).await;
+    let report = Report { manners, metrics: &Metrics::new(), file: &args.metrics, progress };
+    report.observe(&summary, Some(&client), error.as_ref());
     finish(&summary, error, &lake, 0, manners)
 }
 

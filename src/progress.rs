@@ -15,6 +15,17 @@ pub struct Progress {
     decoded: AtomicU64,
     messages: AtomicU64,
     bytes: AtomicU64,
+    in_flight: AtomicU64,
+}
+
+/// An export that is followed, until this is dropped.
+#[derive(Debug)]
+pub struct Followed<'p>(&'p Progress);
+
+impl Drop for Followed<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Relaxed);
+    }
 }
 
 impl Progress {
@@ -29,7 +40,15 @@ impl Progress {
             bar.enable_steady_tick(Duration::from_millis(120));
         }
         let zero = AtomicU64::default;
-        Self { bar, channels: zero(), requested: zero(), decoded: zero(), messages: zero(), bytes: zero() }
+        Self {
+            bar,
+            channels: zero(),
+            requested: zero(),
+            decoded: zero(),
+            messages: zero(),
+            bytes: zero(),
+            in_flight: zero(),
+        }
     }
 
     /// A span begins.
@@ -51,6 +70,17 @@ impl Progress {
     pub fn requested(&self) {
         self.requested.fetch_add(1, Relaxed);
         self.show();
+    }
+
+    /// An export is followed.
+    pub fn follows(&self) -> Followed<'_> {
+        self.in_flight.fetch_add(1, Relaxed);
+        Followed(self)
+    }
+
+    /// Exports that are followed now.
+    pub fn in_flight(&self) -> u64 {
+        self.in_flight.load(Relaxed)
     }
 
     /// Bytes have come.

@@ -35,6 +35,19 @@ pub enum Status {
     Failed,
 }
 
+impl Status {
+    /// The name, as in the summary.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Committed => "committed",
+            Self::AlreadyCommitted => "already_committed",
+            Self::NothingToDo => "nothing_to_do",
+            Self::Partial => "partial",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// How a cell came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -50,6 +63,16 @@ pub enum CellStatus {
 }
 
 impl CellStatus {
+    /// The name, as in the summary.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Committed => "committed",
+            Self::Unchanged => "unchanged",
+            Self::AlreadyCommitted => "already_committed",
+            Self::Superseded => "superseded",
+        }
+    }
+
     /// Whether this run has brought it in.
     fn is_done(self) -> bool {
         matches!(self, Self::Committed | Self::Unchanged)

@@ -38,16 +38,20 @@ const SECTIONS: &str = r#"
 const GENERAL: &str = "General";
 
 /// Examples for options without a default, as TOML.
-const EXAMPLES: [(&str, &str); 9] = [
+const EXAMPLES: [(&str, &str); 13] = [
     ("channel", r#"["messaging:general"]"#),
     ("channel_type", r#"["messaging"]"#),
     ("channels_file", r#""channels.txt""#),
+    ("every", r#""1h""#),
     ("filter", r#"'{"team":"blue"}'"#),
     ("lake", r#""s3://bucket/chat""#),
+    ("listen", r#""127.0.0.1:9464""#),
     ("max_rejected", "10"),
+    ("metrics_file", r#""/var/lib/node_exporter/chatlake.prom""#),
     ("start", "2026-01-01"),
     ("temp_dir", r#""/var/tmp""#),
     ("users_file", r#""users.txt""#),
+    ("window", r#""1d""#),
 ];
 
 /// A configuration with a line for every option, none of them in force.
@@ -249,14 +253,14 @@ mod tests {
         let file = "lake = \"there\"\nwindow = \"1h\"\nrate_share = 0.25\nkeep_raw = true\nchannel = [\"a:b\", \"a:c\"]\nstart = 2026-01-01\nrevisit = [\"1d\", \"2d\"]\n";
         let read = sync(file, &[]).unwrap();
         assert_eq!(read.options.lake.lake().unwrap(), "there");
-        assert_eq!(read.options.window, jiff::SignedDuration::from_hours(1));
+        assert_eq!(read.options.window, Some(jiff::SignedDuration::from_hours(1)));
         assert!(read.options.parquet.keep_raw);
         assert_eq!(read.options.selection.channel, ["a:b", "a:c"]);
         assert_eq!(read.options.revisit.0.len(), 2);
         assert_eq!(read.start.unwrap().to_string(), "2026-01-01T00:00:00Z");
         let read = sync(file, &["--lake", "here", "--window", "1d", "--channel", "a:d"]).unwrap();
         assert_eq!(read.options.lake.lake().unwrap(), "here");
-        assert_eq!(read.options.window, jiff::SignedDuration::from_hours(24));
+        assert_eq!(read.options.window, Some(jiff::SignedDuration::from_hours(24)));
         assert_eq!(read.options.selection.channel, ["a:d"]);
     }
 

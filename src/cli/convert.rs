@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use jiff::Timestamp;
 
-use super::{ColumnsArg, LakeArg, MemoryArg, OnVanish, ParquetArg, PartitionBy, usage};
+use super::{ColumnsArg, LakeArg, MemoryArg, MetricsArg, OnVanish, ParquetArg, PartitionBy, usage};
 use crate::config::Config;
 use crate::convert::Exports;
 use crate::error::Result;
@@ -66,6 +66,9 @@ pub struct Convert {
     /// Accept a store that ignores conditional writes: safe only if no two runs ever overlap
     #[arg(long, env = "CHATLAKE_SINGLE_WRITER", help_heading = "Limits")]
     pub single_writer: bool,
+    /// What a collector reads.
+    #[command(flatten)]
+    pub metrics: MetricsArg,
 }
 
 impl Convert {

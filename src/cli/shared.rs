@@ -144,6 +144,14 @@ impl ParquetArg {
     }
 }
 
+/// What a collector reads.
+#[derive(Debug, Args)]
+pub struct MetricsArg {
+    /// Write what the run has done to this file, as Prometheus' textfile collector reads it
+    #[arg(long, value_name = "FILE", env = "CHATLAKE_METRICS_FILE")]
+    pub metrics_file: Option<PathBuf>,
+}
+
 /// What a run may take of the machine.
 #[derive(Debug, Args)]
 pub struct MemoryArg {

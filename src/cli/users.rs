@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{ColumnsArg, ExportsArg, LakeArg, MemoryArg, ParquetArg, StreamArg, within};
+use super::{ColumnsArg, ExportsArg, LakeArg, MemoryArg, MetricsArg, ParquetArg, StreamArg, within};
 use crate::config::Config;
 use crate::error::Result;
 use crate::export::MAX_USERS;
@@ -56,6 +56,9 @@ pub struct Users {
     /// Accept a store that ignores conditional writes: safe only if no two runs ever overlap
     #[arg(long, env = "CHATLAKE_SINGLE_WRITER", help_heading = "Limits")]
     pub single_writer: bool,
+    /// What a collector reads.
+    #[command(flatten)]
+    pub metrics: MetricsArg,
 }
 
 impl Users {

@@ -18,6 +18,7 @@ use url::{Host, Url};
 use super::credentials::Credentials;
 use super::endpoint::Endpoint;
 use super::error::{ApiError, Refusal, excerpt};
+use super::outcomes::{Outcome, Outcomes};
 use super::pace::{Limits, Pace, parse_number};
 use super::retry::{self, Decision, Policy, Tried};
 use super::transport::{SendError, Transport};
@@ -93,6 +94,7 @@ struct Shared {
     started: Instant,
     paces: [Mutex<Pace>; Endpoint::ALL.len()],
     calls: [AtomicU64; Endpoint::ALL.len()],
+    outcomes: [Outcomes; Endpoint::ALL.len()],
     clock: Mutex<Option<Clock>>,
 }
 
@@ -170,6 +172,7 @@ impl Client {
                 started: Instant::now(),
                 paces,
                 calls: Default::default(),
+                outcomes: Default::default(),
                 clock: Mutex::new(None),
             }),
         })
@@ -183,6 +186,16 @@ impl Client {
     /// Requests sent to this endpoint, repeats included.
     pub fn calls(&self, endpoint: Endpoint) -> u64 {
         self.shared.calls[endpoint.index()].load(Ordering::Relaxed)
+    }
+
+    /// Requests to this endpoint that have ended so.
+    pub fn ended(&self, endpoint: Endpoint, outcome: Outcome) -> u64 {
+        self.shared.outcomes[endpoint.index()].of(outcome)
+    }
+
+    /// Requests to this endpoint that were repeats.
+    pub fn retries(&self, endpoint: Endpoint) -> u64 {
+        self.shared.outcomes[endpoint.index()].retries.load(Ordering::Relaxed)
     }
 
     /// Requests sent to the API in all, repeats included.
@@ -266,13 +279,17 @@ impl Client {
         self.wait_for_place(endpoint).await;
         let started = Instant::now();
         loop {
-            let error = match self.once(endpoint, method.clone(), path, body.clone()).await {
+            let outcomes = &self.shared.outcomes[endpoint.index()];
+            let ended = self.once(endpoint, method.clone(), path, body.clone()).await;
+            outcomes.count(Outcome::of(&ended));
+            let error = match ended {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
             // The refusal itself told Stream's time, so the next token is right.
             if error.refusal().is_some_and(Refusal::is_clock) && !clock_corrected {
                 clock_corrected = true;
+                outcomes.retries.fetch_add(1, Ordering::Relaxed);
                 continue;
             }
             let failure = error.failure();
@@ -283,6 +300,7 @@ impl Client {
                     info!(%endpoint, %error, attempt = tried.attempts, wait_ms = wait.as_millis(), "trying again");
                     tokio::time::sleep(wait).await;
                     self.wait_for_place(endpoint).await;
+                    outcomes.retries.fetch_add(1, Ordering::Relaxed);
                 }
             }
         }

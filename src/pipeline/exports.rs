@@ -354,7 +354,8 @@ impl<'p> Exports<'p> {
 
     /// Waits for a task and reads its file.
     async fn follow(&self, task: &ExportTask, superseded: &BTreeSet<String>, asked: Window) -> Result<(), Unfinished> {
-        let (Asking { client, .. }, Pipeline { settings, .. }) = (self.asking, self.pipeline);
+        let (Asking { client, .. }, Pipeline { settings, progress, .. }) = (self.asking, self.pipeline);
+        let _followed = progress.follows();
         let file = client.wait_for_task(task, settings.task_deadline).await?;
         self.read(task, superseded, asked, file).await
     }

@@ -379,6 +379,7 @@ impl UserExports<'_> {
     /// Waits for a task and reads its file.
     async fn follow(&self, task: &ExportTask, superseded: &BTreeSet<String>) -> Result<(), Unfinished> {
         let client = self.asking.client;
+        let _followed = self.pipeline.progress.follows();
         let file = client.wait_for_task(task, self.pipeline.settings.task_deadline).await?;
         let TaskFile { task_id, exported_at, .. } = &file;
         let user_ids = task.cids.iter().cloned().collect();

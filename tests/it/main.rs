@@ -35,6 +35,7 @@ mod options;
 mod race;
 mod refusals;
 mod replace;
+mod resident;
 mod samples;
 mod scale;
 mod selection;

@@ -1,0 +1,226 @@
+//! What runs have done, for Prometheus: over HTTP while a process stays, or as a file when it ends.
+
+use std::io::Write;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use jiff::Timestamp;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::error::{Error, Kind, Result};
+use crate::export::{Client, Endpoint, Outcome};
+use crate::progress::Progress;
+use crate::summary::Summary;
+
+type Labels = Vec<(&'static str, String)>;
+type Counters = Family<Labels, Counter>;
+type Seconds = Gauge<f64, std::sync::atomic::AtomicU64>;
+
+/// The metrics of this process. Counters begin at zero with it.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    runs: Counters,
+    cells: Counters,
+    rows: Counters,
+    files: Counters,
+    written_bytes: Counters,
+    downloaded_bytes: Counter,
+    exports: Counters,
+    api_calls: Counters,
+    api_retries: Counters,
+    rejected_lines: Counter,
+    in_flight: Gauge,
+    last_run: Seconds,
+    last_success: Seconds,
+    last_duration: Seconds,
+    last_exit_code: Gauge,
+    frontier: Seconds,
+    frontier_lag: Seconds,
+    resident_bytes: Gauge,
+    covered_until: Mutex<Option<Timestamp>>,
+}
+
+impl Metrics {
+    /// Nothing has happened yet.
+    pub fn new() -> Self {
+        let mut registry = Registry::default();
+        let chatlake = registry.sub_registry_with_prefix("chatlake");
+        let counters = |registry: &mut Registry, name: &str, help: &str| {
+            let counters = Counters::default();
+            registry.register(name, help, counters.clone());
+            counters
+        };
+        let bytes = |registry: &mut Registry, name: &str, help: &str| {
+            let counters = Counters::default();
+            registry.register_with_unit(name, help, Unit::Bytes, counters.clone());
+            counters
+        };
+        let seconds = |registry: &mut Registry, name: &str, help: &str| {
+            let gauge = Seconds::default();
+            registry.register_with_unit(name, help, Unit::Seconds, gauge.clone());
+            gauge
+        };
+        let gauge = |registry: &mut Registry, name: &str, help: &str| {
+            let gauge = Gauge::default();
+            registry.register(name, help, gauge.clone());
+            gauge
+        };
+        let downloaded_bytes = Counter::default();
+        chatlake.register_with_unit("downloaded", "Bytes of exports", Unit::Bytes, downloaded_bytes.clone());
+        let rejected_lines = Counter::default();
+        chatlake.register("rejected_lines", "Lines that went to quarantine", rejected_lines.clone());
+        let metrics = Self {
+            runs: counters(chatlake, "runs", "Runs that ended, by status"),
+            cells: counters(chatlake, "cells", "Cells that runs were about, by status"),
+            rows: counters(chatlake, "rows", "Rows committed, by dataset"),
+            files: counters(chatlake, "files", "Files committed, by dataset"),
+            written_bytes: bytes(chatlake, "written", "Bytes of files committed, by dataset"),
+            downloaded_bytes,
+            exports: counters(chatlake, "exports", "Export tasks, by what became of them"),
+            api_calls: counters(chatlake, "api_calls", "Requests to Stream, by endpoint and outcome"),
+            api_retries: counters(chatlake, "api_retries", "Requests to Stream that were repeated, by endpoint"),
+            rejected_lines,
+            in_flight: gauge(chatlake, "exports_in_flight", "Export tasks that are followed now"),
+            last_run: seconds(chatlake, "last_run_timestamp", "When the last run ended, since 1970"),
+            last_success: seconds(chatlake, "last_success_timestamp", "When the last run ended with 0, since 1970"),
+            last_duration: seconds(chatlake, "last_run_duration", "How long the last run took"),
+            last_exit_code: gauge(chatlake, "last_run_exit_code", "Exit code of the last run"),
+            frontier: seconds(
+                chatlake,
+                "frontier_timestamp",
+                "The end of contiguous coverage, since 1970; 0 without one",
+            ),
+            frontier_lag: seconds(chatlake, "frontier_lag", "How long ago contiguous coverage ends; 0 without one"),
+            resident_bytes: {
+                let gauge = Gauge::default();
+                registry.register_with_unit("process_resident_memory", "Resident memory", Unit::Bytes, gauge.clone());
+                gauge
+            },
+            registry,
+            covered_until: Mutex::default(),
+        };
+        metrics.show_names();
+        metrics
+    }
+
+    /// What is counted by endpoint or status is there from the first scrape on, so that a rate has a beginning.
+    fn show_names(&self) {
+        for endpoint in Endpoint::ALL {
+            for outcome in Outcome::ALL {
+                drop(self.api_calls.get_or_create(&call(endpoint, outcome)));
+            }
+            drop(self.api_retries.get_or_create(&label("endpoint", endpoint.name())));
+        }
+        for outcome in ["requested", "adopted", "failed"] {
+            drop(self.exports.get_or_create(&label("outcome", outcome)));
+        }
+    }
+
+    /// A run has ended at `now` with this code. `client` is the run's own.
+    pub fn observe(&self, summary: &Summary, client: Option<&Client>, exit_code: u8, now: Timestamp) {
+        self.runs.get_or_create(&label("status", summary.status.name())).inc();
+        for cell in &summary.cells {
+            self.cells.get_or_create(&label("status", cell.status.name())).inc();
+        }
+        for (dataset, written) in &summary.datasets {
+            let dataset = label("dataset", dataset);
+            self.rows.get_or_create(&dataset).inc_by(written.rows);
+            self.files.get_or_create(&dataset).inc_by(written.files);
+            self.written_bytes.get_or_create(&dataset).inc_by(written.bytes);
+        }
+        let tasks = &summary.export_tasks;
+        for (outcome, count) in [("requested", tasks.requested), ("adopted", tasks.adopted), ("failed", tasks.failed)] {
+            self.exports.get_or_create(&label("outcome", outcome)).inc_by(count);
+        }
+        self.downloaded_bytes.inc_by(summary.bytes_downloaded);
+        self.rejected_lines.inc_by(summary.rejected);
+        for endpoint in Endpoint::ALL {
+            for outcome in Outcome::ALL {
+                let calls = client.map_or(0, |client| client.ended(endpoint, outcome));
+                self.api_calls.get_or_create(&call(endpoint, outcome)).inc_by(calls);
+            }
+            let retries = client.map_or(0, |client| client.retries(endpoint));
+            self.api_retries.get_or_create(&label("endpoint", endpoint.name())).inc_by(retries);
+        }
+        self.last_run.set(since_1970(now));
+        if exit_code == 0 {
+            self.last_success.set(since_1970(now));
+        }
+        self.last_duration.set(summary.duration_seconds);
+        self.last_exit_code.set(exit_code.into());
+        if summary.frontier.is_some() {
+            *self.covered_until.lock().unwrap_or_else(PoisonError::into_inner) = summary.frontier;
+        }
+    }
+
+    /// All of it as text, as it is at `now`.
+    pub fn render(&self, progress: &Progress, now: Timestamp) -> String {
+        self.in_flight.set(i64::try_from(progress.in_flight()).unwrap_or(i64::MAX));
+        if let Some(until) = *self.covered_until.lock().unwrap_or_else(PoisonError::into_inner) {
+            self.frontier.set(since_1970(until));
+            self.frontier_lag.set(now.duration_since(until).as_secs_f64());
+        }
+        self.resident_bytes.set(resident_bytes());
+        let mut text = String::new();
+        // Writing to a text does not fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+
+    /// The same into a file, whole or not at all: whoever collects it may look at any time.
+    pub fn write(&self, path: &Path, progress: &Progress, now: Timestamp) -> Result<()> {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let written = tempfile::Builder::new().prefix(".chatlake-metrics").tempfile_in(folder).and_then(|mut file| {
+            file.write_all(self.render(progress, now).as_bytes())?;
+            readable(file.as_file())?;
+            file.persist(path).map_err(|error| error.error)
+        });
+        written.map(drop).map_err(|error| {
+            Error::new(Kind::Usage, format!("cannot write the metrics to {}", path.display()))
+                .because(error)
+                .hint("check the folder of --metrics-file and its rights")
+        })
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Temporary files are their owner's alone; collectors run as others.
+#[cfg(unix)]
+fn readable(file: &std::fs::File) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    file.set_permissions(std::fs::Permissions::from_mode(0o644))
+}
+
+#[cfg(not(unix))]
+fn readable(_: &std::fs::File) -> std::io::Result<()> {
+    Ok(())
+}
+
+fn label(name: &'static str, value: &str) -> Labels {
+    vec![(name, value.to_owned())]
+}
+
+fn call(endpoint: Endpoint, outcome: Outcome) -> Labels {
+    vec![("endpoint", endpoint.name().to_owned()), ("outcome", outcome.name().to_owned())]
+}
+
+fn since_1970(at: Timestamp) -> f64 {
+    at.as_duration().as_secs_f64()
+}
+
+/// As Linux tells it; 0 elsewhere.
+fn resident_bytes() -> i64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse::<i64>().ok()).map_or(0, |kib| kib * 1024)
+}
