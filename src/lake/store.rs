@@ -39,6 +39,29 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Whether this machine has an instance role is known in this time or not at all.
 const METADATA_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// Secrets that may be mounted: `NAME_FILE` names a file that holds `NAME`.
+const MOUNTED: [&str; 3] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
+
+/// The variables, and what those files hold.
+fn with_mounted(env: &Env) -> Result<Env> {
+    let mut all = env.clone();
+    for name in MOUNTED {
+        let set = |name: &str| env.get(name).filter(|value| !value.is_empty());
+        let Some(path) = set(&format!("{name}_FILE")) else { continue };
+        if set(name).is_some() {
+            return Err(usage(format!("both `{name}` and `{name}_FILE` are set"), "unset one of them"));
+        }
+        let held = std::fs::read_to_string(path).map_err(|error| {
+            Error::new(Kind::Permission, format!("cannot read the file that `{name}_FILE` names, {path}"))
+                .because(error)
+                .hint("check the path and who may read it")
+        })?;
+        // Files end with a line's end.
+        all.insert(name.to_owned(), held.trim().to_owned());
+    }
+    Ok(all)
+}
+
 /// Opens `s3://bucket/prefix`, `file:///folder` or a path. Nothing is created.
 pub(super) async fn open(location: &str, env: &Env) -> Result<Opened> {
     match location.split_once("://") {
@@ -102,6 +125,7 @@ fn open_folder(folder: &FsPath) -> Result<Opened> {
 
 async fn open_s3(location: &str, env: &Env) -> Result<Opened> {
     let url = parse_url(location)?;
+    let env = &with_mounted(env)?;
     let Some(bucket) = url.host_str().filter(|bucket| !bucket.is_empty()) else {
         return Err(usage(format!("`{location}` names no bucket"), "write s3://bucket/prefix"));
     };
@@ -314,6 +338,25 @@ mod tests {
         assert!(error.report().contains("export-credentials --profile prod"), "{}", error.report());
         let error = refusal("s3://bucket/prefix", &[("AWS_EC2_METADATA_DISABLED", "true")]).await;
         assert_eq!(error.kind(), Kind::Permission);
+    }
+
+    #[tokio::test]
+    async fn keys_may_be_mounted_as_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        let (key, secret) = (file("key", "key\n"), file("secret", "hunter2\n"));
+        let files = [("AWS_ACCESS_KEY_ID_FILE", key.as_str()), ("AWS_SECRET_ACCESS_KEY_FILE", secret.as_str())];
+        let env: Env = files.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        assert_eq!(with_mounted(&env).unwrap()["AWS_SECRET_ACCESS_KEY"], "hunter2");
+        assert!(open("s3://bucket/prefix", &env).await.is_ok());
+        let error = refusal("s3://bucket/prefix", &[files[0], KEYS[0]]).await;
+        assert_eq!((error.kind(), error.report().contains("both `AWS_ACCESS_KEY_ID`")), (Kind::Usage, true));
+        let error = refusal("s3://bucket/prefix", &[files[0], ("AWS_SECRET_ACCESS_KEY_FILE", "/nowhere")]).await;
+        assert_eq!((error.kind(), error.report().contains("/nowhere")), (Kind::Permission, true));
     }
 
     #[tokio::test]
