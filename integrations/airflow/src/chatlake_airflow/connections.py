@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from airflow.exceptions import AirflowFailException
 from airflow.sdk import Connection
+
+from chatlake_airflow.exceptions import AirflowFailException
 
 # Templated fields are shown in the UI, so these are not taken from there.
 SECRETS = frozenset({"STREAM_API_SECRET", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"})

@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
-from airflow.exceptions import AirflowFailException, AirflowSkipException
 from airflow.sdk import Asset, AssetAlias, BaseOperator, Connection, Context
 
 from chatlake_airflow import outcome
 from chatlake_airflow.connections import S3_CREDENTIALS, SECRETS, STREAM_CREDENTIALS, s3_env, stream_env
+from chatlake_airflow.exceptions import AirflowFailException, AirflowSkipException
 from chatlake_airflow.partitions import by_dataset, days_changed, uri_of
 from chatlake_airflow.process import Process
 
@@ -193,7 +193,8 @@ class ChatlakeOperator(BaseOperator):
             return
         events = context["outlet_events"][AssetAlias(self.asset_alias)]
         for dataset, partitions in by_dataset(summary["partitions_changed"]).items():
-            events.add(Asset(uri_of(lake, dataset)), extra={"partitions_changed": partitions, "run_id": summary["run_id"]})
+            extra: dict[str, Any] = {"partitions_changed": partitions, "run_id": summary["run_id"]}
+            events.add(Asset(uri_of(lake, dataset)), extra=extra)
 
 
 def _without(env: Mapping[str, str], names: Sequence[str]) -> dict[str, str]:

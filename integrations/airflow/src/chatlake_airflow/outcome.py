@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Sequence
 
-from airflow.exceptions import AirflowException, AirflowFailException
+from chatlake_airflow.exceptions import AirflowException, AirflowFailException
 
 # What chatlake is told to end with when there were no messages; Airflow's BashOperator skips on the same.
 EMPTY = 99
