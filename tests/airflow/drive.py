@@ -271,6 +271,62 @@ def a_program_that_is_not_there_is_named(bench):
         assert "`chatlake-that-is-not-there` cannot be run" in attempt.log(), attempt.log()
 
 
+@check
+def exit_codes_have_one_meaning_each(_):
+    from chatlake_airflow.exceptions import AirflowException, AirflowFailException
+    from chatlake_airflow.outcome import error_of
+
+    said = [" INFO exporting", "error: no", "  such: thing", "hint: do this"]
+    for code, is_final in [(1, True), (2, True), (65, True), (69, True), (73, True), (77, True), (42, True),
+                           (75, False), (130, False), (143, False), (137, False), (-9, False), (-15, False)]:
+        error = error_of(code, said)
+        assert isinstance(error, AirflowException) and isinstance(error, AirflowFailException) == is_final, code
+        assert str(error).endswith("\nerror: no\n  such: thing\nhint: do this"), error
+    assert "it said nothing" in str(error_of(1, []))
+
+
+@check
+def datasets_days_and_places_are_read_from_partitions(_):
+    from chatlake_airflow import days_changed
+    from chatlake_airflow.partitions import by_dataset, uri_of
+
+    names = ["messages/event_date=2026-01-02/channel_type=team", "messages/event_date=2026-01-01/channel_type=team",
+             "reactions/event_date=2026-01-01", "user_exports/messages/export_date=2026-01-03"]
+    assert days_changed({"partitions_changed": names}) == ["2026-01-01", "2026-01-02"]
+    assert by_dataset(names) == {
+        "messages": [names[1], names[0]], "reactions": [names[2]], "user_exports/messages": [names[3]]
+    }
+    assert uri_of("s3://bucket/chat/", "messages") == "s3://bucket/chat/messages"
+    assert uri_of("/data/lake", "messages") == "file:///data/lake/messages"
+
+
+@check
+def mistakes_are_refused_before_anything_runs(_):
+    from airflow.sdk import Connection
+    from chatlake_airflow import ChatlakeOperator
+    from chatlake_airflow.connections import s3_env, stream_env
+    from chatlake_airflow.exceptions import AirflowFailException
+    from chatlake_airflow.operator import _interval
+
+    for arguments in ({"env": {"STREAM_API_SECRET": SECRET}}, {"command": "backfill"}, {"since": "2026-01-01"}):
+        assert_raises(ValueError, ChatlakeOperator, task_id="refused", **arguments)
+    assert_raises(AirflowFailException, _interval, {})
+    assert_raises(AirflowFailException, stream_env, Connection(conn_id="c", conn_type="generic", login="key"))
+    role = Connection(conn_id="c", conn_type="aws", extra='{"role_arn": "arn:aws:iam::1:role/r"}')
+    assert_raises(AirflowFailException, s3_env, role)
+    keys = Connection(conn_id="c", conn_type="aws", login="k", password="p", extra='{"region_name": "eu-west-1"}')
+    assert s3_env(keys) == {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "p", "AWS_REGION": "eu-west-1"}
+
+
+def assert_raises(kind, function, *arguments, **named):
+    try:
+        function(*arguments, **named)
+    except kind as error:
+        assert SECRET not in str(error)
+    else:
+        raise AssertionError(f"{function} took {arguments} {named}")
+
+
 def main():
     wanted = sys.argv[1:]
     passed = failed = 0

@@ -10,7 +10,7 @@ from airflow.timetables.interval import CronDataIntervalTimetable
 from chatlake_airflow import ChatlakeOperator, days_changed
 
 # What is before it is for chatlake_backfill: hour by hour, a year would be thousands of runs.
-START = datetime.fromisoformat(os.environ.get("CHATLAKE_START", "2026-01-01")).replace(tzinfo=timezone.utc)
+START = datetime.fromisoformat(os.environ.get("CHATLAKE_DAG_START", "2026-01-01")).replace(tzinfo=timezone.utc)
 
 # Runs that catch up go side by side. --rate-share is of each process: these two, a revisit and a backfill together take half
 # of the app's rate limit, as chatlake alone does.

@@ -8,7 +8,7 @@ from airflow.providers.standard.operators.bash import BashOperator
 from airflow.sdk import DAG
 from airflow.timetables.interval import CronDataIntervalTimetable
 
-START = datetime.fromisoformat(os.environ.get("CHATLAKE_START", "2026-01-01")).replace(tzinfo=timezone.utc)
+START = datetime.fromisoformat(os.environ.get("CHATLAKE_DAG_START", "2026-01-01")).replace(tzinfo=timezone.utc)
 
 with DAG(
     "chatlake_hourly_bash",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import os
 import signal
 import subprocess
@@ -46,8 +47,9 @@ class Process:
             start_new_session=True,
         )
         # Both are read whatever the main thread does, which may be in a signal handler: a full pipe would hold up the stop.
+        # What they log says of which task it is by the context of this thread.
         self._readers = [
-            threading.Thread(target=read, args=(pipe,), daemon=True)
+            threading.Thread(target=contextvars.copy_context().run, args=(read, pipe), daemon=True)
             for read, pipe in ((self._read_stdout, self._process.stdout), (self._read_stderr, self._process.stderr))
         ]
         for reader in self._readers:
