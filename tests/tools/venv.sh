@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# venv.sh DIR: makes the Python environment of requirements.txt below DIR, unless it is there, and prints its path.
+# venv.sh DIR [REQUIREMENTS]: makes the Python environment of REQUIREMENTS (requirements.txt beside this) below DIR, unless it is
+# there, and prints its path.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+requirements=${2:-$here/requirements.txt}
 mkdir -p "$1"
 tools=$(cd "$1" && pwd)
-key=$({ python3 --version; cat "$here/requirements.txt"; } |
+key=$({ python3 --version; cat "$requirements"; } |
   python3 -c 'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest()[:12])')
 venv=$tools/venv-$key
 
@@ -23,7 +25,7 @@ if [[ ! -e $venv/complete ]]; then
     rm -rf "$venv"
     python3 -m venv "$venv" >&2
   }
-  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --retries 5 --requirement "$here/requirements.txt" >&2
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --retries 5 --requirement "$requirements" >&2
   touch "$venv/complete"
 fi
 echo "$venv"
