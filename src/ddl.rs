@@ -1,4 +1,4 @@
-//! A schema as the statement that shows its files to a query engine as a table.
+//! A schema as the statement that shows its files to a query engine as a table, and as the view that most queries want.
 //!
 //! Sources: Trino's Hive connector (column types, `hive.timestamp-precision`, `hive.parquet.time-zone`,
 //! `sync_partition_metadata`), Athena's partition projection, Spark's data source tables.
@@ -20,6 +20,8 @@ const CHANNEL_TYPE: &str = "channel_type";
 /// Whose SQL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Engine {
+    /// DuckDB, where a table is a view of files.
+    Duckdb,
     /// Trino with the Hive connector.
     Trino,
     /// Amazon Athena.
@@ -47,6 +49,48 @@ struct Partition {
 }
 
 impl Ddl {
+    /// The view of what is so now: the latest row of each channel, member or user, and messages and reactions that are still
+    /// delivered. Nothing for datasets of which there is no such thing.
+    pub fn view(&self, schema: &Schema) -> String {
+        let table = self.name(&schema.dataset);
+        let names = schema.columns.iter().map(|column| column.name.as_str());
+        let partitions = self.partitions(schema.partition_by);
+        let columns = names.chain(partitions.iter().map(|partition| partition.name)).map(|name| self.name(name));
+        let columns: String = columns.collect::<Vec<_>>().join(", ");
+        match schema.partition_by {
+            PartitionBy::EventDate => {
+                let name = self.name(&format!("current_{}", schema.dataset));
+                format!(
+                    "-- {doc}, but for those that Stream does not deliver any more.\nCREATE OR REPLACE VIEW {name} AS\n\
+                     SELECT {columns}\nFROM {table}\nWHERE {vanished} IS NULL;\n",
+                    doc = one_line(&schema.doc).trim_end_matches('.'),
+                    vanished = self.name("_vanished_at"),
+                )
+            }
+            PartitionBy::SnapshotDate if !schema.version_by.is_empty() => {
+                let name = self.name(&format!("latest_{}", schema.dataset));
+                let key: Vec<String> = schema.key.iter().map(|name| self.name(name)).collect();
+                let latest = schema.version_by.iter().map(|name| format!("{} DESC NULLS LAST", self.name(name)));
+                format!(
+                    "-- The latest row for each {key}.\nCREATE OR REPLACE VIEW {name} AS\nSELECT {columns}\nFROM (\n  \
+                     SELECT *, row_number() OVER (PARTITION BY {key} ORDER BY {latest}) AS nth_latest\n  FROM {table}\n) AS numbered\n\
+                     WHERE nth_latest = 1;\n",
+                    key = key.join(", "),
+                    latest = latest.collect::<Vec<_>>().join(", "),
+                )
+            }
+            PartitionBy::SnapshotDate | PartitionBy::ExportDate => String::new(),
+        }
+    }
+
+    /// A name in a query: Athena reads those as Trino does.
+    fn name(&self, name: &str) -> String {
+        match self.engine {
+            Engine::Athena => Self { engine: Engine::Trino, ..self.clone() }.quoted(name),
+            Engine::Duckdb | Engine::Trino | Engine::Spark => self.quoted(name),
+        }
+    }
+
     /// The statement, with what its reader has to know before it.
     pub fn table(&self, schema: &Schema) -> String {
         let partitions = self.partitions(schema.partition_by);
@@ -65,6 +109,10 @@ impl Ddl {
             partitions.iter().map(|partition| quote(partition.name)).collect::<Vec<_>>().join(", ")
         };
         match self.engine {
+            Engine::Duckdb => format!(
+                "CREATE OR REPLACE VIEW {name} AS\nSELECT * FROM read_parquet({files}, hive_partitioning = true, union_by_name = true);\n",
+                files = self.text(&format!("{folder}/**/*.parquet")),
+            ),
             Engine::Trino => format!(
                 "CREATE TABLE IF NOT EXISTS {name} (\n{columns}\n)\nCOMMENT {comment}\nWITH (\n  external_location = {location},\n  \
                  format = 'PARQUET',\n  partitioned_by = ARRAY[{names}]\n);\n",
@@ -93,6 +141,10 @@ impl Ddl {
     fn notes(&self, schema: &Schema) -> Vec<String> {
         let (dataset, day) = (&schema.dataset, schema.partition_by.column());
         let mut notes = match self.engine {
+            Engine::Duckdb => vec![
+                "DuckDB. Files are found at every query; a dataset that has none yet cannot be shown, so leave its statement out.".to_owned(),
+                "For s3:// first, with the keys that the environment has: LOAD httpfs and CREATE SECRET (TYPE s3, PROVIDER credential_chain)".to_owned(),
+            ],
             Engine::Trino => vec![
                 "Trino, in a schema of a Hive catalog. Times need hive.parquet.time-zone=UTC in the catalog, or they are shown in the server's zone.".to_owned(),
                 "They are read to the millisecond. For all digits, once the table is there: SET SESSION <catalog>.timestamp_precision = 'MICROSECONDS'".to_owned(),
@@ -147,7 +199,7 @@ impl Ddl {
     }
 
     fn partitions(&self, partition_by: PartitionBy) -> Vec<Partition> {
-        let text = if self.engine == Engine::Trino { "varchar" } else { "string" };
+        let text = if self.reads_like_trino() { "varchar" } else { "string" };
         let mut partitions = vec![Partition { name: partition_by.column(), kind: "date", doc: partition_by.doc() }];
         if self.is_by_channel_type(partition_by) {
             partitions.push(Partition {
@@ -157,6 +209,10 @@ impl Ddl {
             });
         }
         partitions
+    }
+
+    fn reads_like_trino(&self) -> bool {
+        matches!(self.engine, Engine::Duckdb | Engine::Trino)
     }
 
     fn folder(&self, schema: &Schema) -> String {
@@ -174,7 +230,7 @@ impl Ddl {
 
     /// The type, whose nested fields stand on lines of their own.
     fn kind(&self, column: &Column, indent: usize) -> String {
-        let trino = self.engine == Engine::Trino;
+        let trino = self.reads_like_trino();
         let list = |of: &str| if trino { format!("array({of})") } else { format!("array<{of}>") };
         let text = if trino { "varchar" } else { "string" };
         match column.kind {
@@ -196,7 +252,7 @@ impl Ddl {
         let field = |field: &Column| {
             let kind = self.kind(field, inner);
             let field = match self.engine {
-                Engine::Trino => format!("{} {kind}", self.quoted(&field.name)),
+                Engine::Duckdb | Engine::Trino => format!("{} {kind}", self.quoted(&field.name)),
                 // Hive's names inside a type are bare; which words it reserves is tested.
                 Engine::Athena => format!("{}: {kind}", field.name),
                 Engine::Spark => {
@@ -207,7 +263,7 @@ impl Ddl {
         };
         let fields = fields.iter().map(field).collect::<Vec<_>>().join(",");
         match self.engine {
-            Engine::Trino => format!("row({fields}\n{:indent$})", ""),
+            Engine::Duckdb | Engine::Trino => format!("row({fields}\n{:indent$})", ""),
             Engine::Athena | Engine::Spark => format!("struct<{fields}\n{:indent$}>", ""),
         }
     }
@@ -215,7 +271,7 @@ impl Ddl {
     /// A name that may be a reserved word or begin with an underscore.
     fn quoted(&self, name: &str) -> String {
         match self.engine {
-            Engine::Trino => format!("\"{}\"", name.replace('"', "\"\"")),
+            Engine::Duckdb | Engine::Trino => format!("\"{}\"", name.replace('"', "\"\"")),
             Engine::Athena | Engine::Spark => format!("`{}`", name.replace('`', "``")),
         }
     }
@@ -223,7 +279,7 @@ impl Ddl {
     /// A text literal. Athena reads statements like these as Hive does, not as it reads queries.
     fn text(&self, text: &str) -> String {
         match self.engine {
-            Engine::Trino => format!("'{}'", text.replace('\'', "''")),
+            Engine::Duckdb | Engine::Trino => format!("'{}'", text.replace('\'', "''")),
             Engine::Athena | Engine::Spark => format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'")),
         }
     }
@@ -274,6 +330,20 @@ mod tests {
     }
 
     #[test]
+    fn views_are_a_contract() {
+        assert_snapshot!("duckdb_users", ddl(Engine::Duckdb).table(&of("users")));
+        for engine in [Engine::Duckdb, Engine::Athena, Engine::Spark] {
+            let name = format!("{engine:?}").to_lowercase();
+            assert_snapshot!(format!("{name}_current_reactions"), ddl(engine).view(&of("reactions")));
+            assert_snapshot!(format!("{name}_latest_members"), ddl(engine).view(&of("members")));
+        }
+        assert_eq!(ddl(Engine::Trino).view(&of("users")), ddl(Engine::Duckdb).view(&of("users")));
+        for dataset in ["other", "quarantine"] {
+            assert_eq!(ddl(Engine::Spark).view(&of(dataset)), "");
+        }
+    }
+
+    #[test]
     fn folders_by_channel_type_become_a_second_partition_column_of_event_datasets_only() {
         for engine in [Engine::Trino, Engine::Athena, Engine::Spark] {
             let ddl = Ddl { by_channel_type: true, ..ddl(engine) };
@@ -288,10 +358,11 @@ mod tests {
 
     #[test]
     fn a_script_may_be_cut_at_its_semicolons() {
-        for engine in [Engine::Trino, Engine::Athena, Engine::Spark] {
+        for engine in [Engine::Duckdb, Engine::Trino, Engine::Athena, Engine::Spark] {
             for schema in schema::all() {
-                let text = ddl(engine).table(schema);
-                assert_eq!(text.find(';'), Some(text.len() - 2), "{text}");
+                for text in [ddl(engine).table(schema), ddl(engine).view(schema)] {
+                    assert!(text.is_empty() || text.find(';') == Some(text.len() - 2), "{text}");
+                }
             }
         }
     }

@@ -424,6 +424,7 @@ async fn show_schema(args: &SchemaArgs, config: Option<&Config>) -> Result<ExitC
                 .hint(format!("the datasets are {}", schema::DATASETS.join(", ")))
         })?)],
     };
+    let texts: Vec<String> = texts.into_iter().filter(|text| !text.is_empty()).collect();
     print(&texts.join("\n"))
 }
 

@@ -15,8 +15,10 @@ pub enum Form {
     Arrow,
     /// Tables for a page.
     Markdown,
-    /// SQL.
+    /// SQL: tables.
     Ddl(Ddl),
+    /// SQL: views of those.
+    Views(Ddl),
 }
 
 impl Form {
@@ -28,6 +30,7 @@ impl Form {
             Self::Arrow => arrow(schema),
             Self::Markdown => markdown(schema),
             Self::Ddl(ddl) => ddl.table(schema),
+            Self::Views(ddl) => ddl.view(schema),
         }
     }
 }

@@ -50,7 +50,9 @@ impl From<Error> for Refusal {
 pub fn parse(arguments: impl IntoIterator<Item = impl Into<OsString>>) -> Result<Parsed, Refusal> {
     let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
     let cli = Cli::from_arg_matches(&Cli::command().try_get_matches_from(&arguments)?)?;
-    let Some(path) = cli.manners.config.as_deref().filter(|path| !path.as_os_str().is_empty()) else {
+    let named = cli.manners.config.as_deref().filter(|path| !path.as_os_str().is_empty());
+    // The file that a variable names may be the one to be written.
+    let Some(path) = named.filter(|_| !matches!(cli.command, super::Command::Init(_))) else {
         return Ok(Parsed { cli, config: None });
     };
     let config = config::read(path)?;

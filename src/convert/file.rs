@@ -186,7 +186,8 @@ pub(crate) struct DiskChunks {
 
 impl Chunks for DiskChunks {
     async fn chunk(&mut self) -> Result<Option<Bytes>, FileError> {
-        let Some(file) = self.file.take() else { return Ok(None) };
+        let lost = || Error::new(Kind::Internal, format!("reading {} was given up half-way", self.name));
+        let file = self.file.take().ok_or_else(lost)?;
         let read = Cpu::Threads.run(move || {
             let mut chunk = Vec::with_capacity(CHUNK_BYTES);
             let read = (&file).take(CHUNK_BYTES as u64).read_to_end(&mut chunk);

@@ -16,6 +16,7 @@ fn a_lake_by_its_configuration_alone() {
     let folder = bench.folder.path().to_owned();
     let path = folder.join("chatlake.toml");
     let path = path.to_str().unwrap();
+    bench.set("CHATLAKE_CONFIG", path);
     let ran = bench.run(&["init", path]);
     assert!(ran.code == 0 && ran.stdout.contains("CHATLAKE_CONFIG"), "{}", ran.stderr);
     bench.run(&["init", path]).assert_refused(2, &["is there already"]);
@@ -31,7 +32,6 @@ fn a_lake_by_its_configuration_alone() {
     assert_eq!(edited.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).count(), 5, "{edited}");
     std::fs::write(path, edited).unwrap();
     bench.unset("CHATLAKE_LAKE");
-    bench.set("CHATLAKE_CONFIG", path);
 
     let shown = in_force(&bench, &[]);
     assert_eq!(shown["options"]["window"], json!({ "value": "12h", "from": path }));

@@ -28,7 +28,11 @@ fn script(name: &str, arguments: &[&str], input: &str) -> Value {
 }
 
 fn ddl(bench: &Bench, engine: &str, more: &[&str]) -> String {
-    let ran = bench.run(&[&["schema", "--format", "ddl", "--engine", engine], more].concat());
+    sql(bench, "ddl", engine, more)
+}
+
+fn sql(bench: &Bench, format: &str, engine: &str, more: &[&str]) -> String {
+    let ran = bench.run(&[&["schema", "--format", format, "--engine", engine], more].concat());
     assert_eq!(ran.code, 0, "{ran:#?}");
     ran.stdout
 }
@@ -140,6 +144,40 @@ fn tables_are_whole(bench: &Bench, tables: &Value, schemas: &[Arc<Schema>]) {
     );
 }
 
+/// A message that is gone is no current one, and what was exported several times is there once, as it was last.
+#[test]
+fn views_show_what_is_so_now() {
+    const RANGE: [&str; 2] = ["2026-01-05", "2026-01-07"];
+    let bench = full(&[]);
+    let gone = bench.simulator.truth().messages_in(at(RANGE[0]), at(RANGE[1])).next().unwrap().id.clone();
+    bench.simulator.world(|world| world.hard_delete(&gone)).unwrap();
+    bench.sync(RANGE[0], RANGE[1], &["--replace"]).assert_status(0, "committed");
+    let left = bench.simulator.truth().messages_in(at(RANGE[0]), at(RANGE[1])).count();
+
+    let statements = [ddl(&bench, "duckdb", &[]), sql(&bench, "views", "duckdb", &[])].concat();
+    let twice = |table: &str, key: &str| format!("SELECT count(*) > count(DISTINCT ({key})) FROM {table}");
+    let queries = [
+        "SELECT count(*) FROM current_messages".to_owned(),
+        format!("SELECT count(*) FROM messages WHERE id = '{gone}' AND _vanished_at IS NOT NULL"),
+        format!("SELECT count(*) FROM current_messages WHERE id = '{gone}'"),
+        "SELECT count(*) FROM current_reactions WHERE _vanished_at IS NOT NULL".to_owned(),
+        twice("channels", "cid"),
+        twice("latest_channels", "cid"),
+        twice("members", "cid, user_id"),
+        twice("latest_members", "cid, user_id"),
+        twice("users", "id"),
+        twice("latest_users", "id"),
+        "SELECT (SELECT count(DISTINCT cid) FROM channels) - (SELECT count(*) FROM latest_channels)".to_owned(),
+        "SELECT count(*) FROM latest_channels JOIN channels USING (cid) WHERE channels._exported_at > latest_channels._exported_at"
+            .to_owned(),
+    ];
+    let found = script("run_sql.py", &[], &json!({ "statements": statements, "queries": queries }).to_string());
+    let values: Vec<&Value> = found.as_array().unwrap().iter().map(|rows| &rows[0][0]).collect();
+    let (yes, no) = (json!(true), json!(false));
+    let wanted = [&json!(left), &json!(1), &json!(0), &json!(0), &yes, &no, &yes, &no, &yes, &no, &json!(0), &json!(0)];
+    assert_eq!(values, wanted);
+}
+
 /// Each value is in the column that its day had for it, or in `custom` if it had none.
 fn three_versions_are_one_table(messages: &[Value]) {
     let days: BTreeSet<&str> = messages.iter().map(|row| row["event_date"].as_str().unwrap()).collect();
@@ -205,8 +243,11 @@ fn columns(table: &Value) -> Vec<[String; 3]> {
 #[test]
 fn an_engine_without_ddl_and_ddl_without_an_engine_are_refused_with_the_choices() {
     let bench = Bench::new(&Size { channels: 1, days: 1, ..two_days() });
-    bench.run(&["schema", "--format", "ddl"]).assert_refused(2, &["--engine with trino, athena or spark"]);
-    bench.run(&["schema", "--engine", "athena"]).assert_refused(2, &["--format ddl", "trino, athena or spark"]);
-    bench.run(&["schema", "--format", "ddl", "--engine", "hive"]).assert_refused(2, &["trino, athena, spark"]);
+    const ENGINES: &str = "duckdb, trino, athena or spark";
+    for format in ["ddl", "views"] {
+        bench.run(&["schema", "--format", format]).assert_refused(2, &["add --engine with", ENGINES]);
+    }
+    bench.run(&["schema", "--engine", "athena"]).assert_refused(2, &["--format ddl", ENGINES]);
+    bench.run(&["schema", "--format", "ddl", "--engine", "hive"]).assert_refused(2, &["duckdb, trino, athena, spark"]);
     bench.run(&["schema", "orders"]).assert_refused(2, &["no dataset `orders`", "messages, reactions"]);
 }
