@@ -234,9 +234,9 @@ def an_edit_arrives_with_the_revisit_of_its_day(bench):
 def a_run_at_the_end_of_its_hour_waits_until_it_has_settled(bench):
     with bench.app("settle") as app:
         until, settle = yesterday(hour=15), 60
-        # It is five seconds too early for the run whenever Airflow begins it; the app's clock may be off by half of --settle.
+        # Five seconds too early, however long Airflow takes to begin it: Stream's clock stands still until then.
         begins = until + timedelta(seconds=settle - 5)
-        app.control("clock", advance_seconds=int((begins - datetime.now(timezone.utc)).total_seconds()))
+        app.control("clock", fixed_at=at(begins))
         app.begin_at(begins)
         env = app.env(CHATLAKE_SETTLE=f"{settle}s")
         attempt = bench.begin("chatlake_hourly", until, env)

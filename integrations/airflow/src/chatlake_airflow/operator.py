@@ -108,7 +108,7 @@ class ChatlakeOperator(BaseOperator):
         self.log.info("Running: %s", shlex.join(argv))
         returncode, stdout, last_lines = self._run(argv, env, self._say)
         summary = _summary(stdout)
-        if summary is not None and context["ti"].try_number > 1:
+        if returncode == 0 and summary is not None and context["ti"].try_number > 1:
             summary["partitions_changed"] = self._with_untold(summary, env)
         # The last message of a day may have gone, and then something has changed although there is none.
         if returncode == outcome.EMPTY and not (summary and days_changed(summary)):
