@@ -139,8 +139,8 @@ class ChatlakeOperator(BaseOperator):
     def _environment(self) -> dict[str, str]:
         # Airflow's own variables hold its keys and its connections.
         env = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW_", "_AIRFLOW_"))}
-        # A range is of this run, or there is none.
-        env = _without(env, ("CHATLAKE_SINCE", "CHATLAKE_UNTIL"))
+        # A range is of this run, or there is none, and a task is one run.
+        env = _without(env, ("CHATLAKE_SINCE", "CHATLAKE_UNTIL", "CHATLAKE_EVERY"))
         if self.stream_conn_id:
             env = _without(env, STREAM_CREDENTIALS) | stream_env(Connection.get(self.stream_conn_id))
         if self.s3_conn_id:
