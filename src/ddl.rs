@@ -61,9 +61,8 @@ impl Ddl {
             PartitionBy::EventDate => {
                 let name = self.name(&format!("current_{}", schema.dataset));
                 format!(
-                    "-- {doc}, but for those that Stream does not deliver any more.\nCREATE OR REPLACE VIEW {name} AS\n\
+                    "-- {table} without what Stream does not deliver any more.\nCREATE OR REPLACE VIEW {name} AS\n\
                      SELECT {columns}\nFROM {table}\nWHERE {vanished} IS NULL;\n",
-                    doc = one_line(&schema.doc).trim_end_matches('.'),
                     vanished = self.name("_vanished_at"),
                 )
             }
@@ -142,7 +141,7 @@ impl Ddl {
         let (dataset, day) = (&schema.dataset, schema.partition_by.column());
         let mut notes = match self.engine {
             Engine::Duckdb => vec![
-                "DuckDB. Files are found at every query; a dataset that has none yet cannot be shown, so leave its statement out.".to_owned(),
+                "DuckDB. Files are found at every query. A dataset that has none yet cannot be shown: leave its statement out.".to_owned(),
                 "For s3:// first, with the keys that the environment has: LOAD httpfs and CREATE SECRET (TYPE s3, PROVIDER credential_chain)".to_owned(),
             ],
             Engine::Trino => vec![
