@@ -159,6 +159,8 @@ async fn stay(
     manners: &Manners,
     progress: &Arc<Progress>,
 ) -> Result<ExitCode> {
+    // Without credentials no run can begin, and nobody would see it before the first alert.
+    client(&sync.options.stream, sync.options.exports.rate.rate_share()?)?;
     let metrics = Arc::new(Metrics::new());
     if let Some(address) = sync.listen.as_deref().filter(|address| !address.is_empty()) {
         let listener = serve::bind(address).await?;

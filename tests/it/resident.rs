@@ -98,7 +98,7 @@ fn a_process_that_stays_follows_the_days_survives_failures_and_stops_in_order() 
 
 #[test]
 fn what_cannot_be_is_refused_at_once() {
-    let bench = Bench::new(&two_days());
+    let mut bench = Bench::new(&two_days());
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
     let stays = ["sync", "--every", "1h", "--start", "2026-01-05"];
@@ -106,6 +106,8 @@ fn what_cannot_be_is_refused_at_once() {
     bench.run(&["sync", "--every", "7h"]).assert_refused(2, &["does not divide a day", "--window"]);
     // No origin: what only another command cures ends the process.
     bench.run(&["sync", "--every", "1h"]).assert_refused(2, &["--start"]);
+    bench.unset("STREAM_API_SECRET");
+    bench.run(&stays).assert_refused(77, &["STREAM_API_SECRET"]);
 }
 
 #[test]
