@@ -83,8 +83,18 @@ fn a_mistake_is_refused_by_every_command() {
 /// The page is what the program says.
 #[test]
 fn the_page_has_every_option() {
-    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md")).unwrap();
-    let (_, tables) = page.split_once("<!-- options -->\n").unwrap();
-    let written = chatlake::cli::configuration::markdown();
-    assert!(tables == written, "the tables of docs/configuration.md are to be:\n{written}");
+    const MARK: &str = "<!-- options -->\n";
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md");
+    let page = std::fs::read_to_string(path).unwrap();
+    let (before, _) = page.split_once(MARK).unwrap();
+    let wanted = format!("{before}{MARK}{}", chatlake::cli::configuration::markdown());
+    if std::env::var("INSTA_UPDATE").is_ok_and(|value| value == "always") {
+        std::fs::write(path, &wanted).unwrap();
+        return;
+    }
+    assert!(
+        page == wanted,
+        "docs/configuration.md differs from the options; write it again by\n  \
+         INSTA_UPDATE=always cargo nextest run -E 'test(the_page_has_every_option)'"
+    );
 }
