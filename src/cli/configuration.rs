@@ -129,14 +129,17 @@ pub struct InForce {
 const MASK: &str = "********";
 
 /// Variables that are no options, and whether they are secret.
-const VARIABLES: [(&str, bool); 14] = [
+const VARIABLES: [(&str, bool); 17] = [
     ("STREAM_API_KEY", false),
     ("STREAM_API_KEY_FILE", false),
     ("STREAM_API_SECRET", true),
     ("STREAM_API_SECRET_FILE", false),
     ("AWS_ACCESS_KEY_ID", false),
+    ("AWS_ACCESS_KEY_ID_FILE", false),
     ("AWS_SECRET_ACCESS_KEY", true),
+    ("AWS_SECRET_ACCESS_KEY_FILE", false),
     ("AWS_SESSION_TOKEN", true),
+    ("AWS_SESSION_TOKEN_FILE", false),
     ("AWS_REGION", false),
     ("AWS_DEFAULT_REGION", false),
     ("AWS_PROFILE", false),

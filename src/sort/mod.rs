@@ -69,7 +69,9 @@ impl From<ArrowError> for SortError {
 impl From<SortError> for Error {
     fn from(error: SortError) -> Self {
         match error {
-            SortError::Spill(source) if source.kind() == io::ErrorKind::InvalidData => {
+            SortError::Spill(source)
+                if matches!(source.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) =>
+            {
                 Self::new(Kind::Temporary, "cannot read back what was spilled to the temporary directory")
                     .because(source)
                     .hint("its disk may be failing: name another directory with --temp-dir, and run again")
