@@ -141,7 +141,9 @@ pub struct Manners {
     /// Show progress on a terminal
     #[arg(long, global = true, env = "CHATLAKE_PROGRESS", value_enum, default_value_t = ProgressMode::Auto)]
     pub progress: ProgressMode,
-    /// Say more: each export as well (-vv: everything)
+    /// Say more: each cell, export and request (-vv: everything)
+    ///
+    /// Without it, at a terminal: progress and warnings; elsewhere warnings, and with --log-format json each cell too.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
     /// Say nothing but errors

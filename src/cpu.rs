@@ -25,7 +25,9 @@ impl Cpu {
         match self {
             Self::Inline => Either::Left(async { work() }),
             Self::Threads => {
-                let at_work = tokio::task::spawn_blocking(work);
+                // What the work logs is of the run that asked for it.
+                let span = tracing::Span::current();
+                let at_work = tokio::task::spawn_blocking(move || span.in_scope(work));
                 Either::Right(async {
                     let died = |error| Error::new(Kind::Internal, "a worker thread died").because(error);
                     at_work.await.unwrap_or_else(|error| Err(died(error).into()))

@@ -4,6 +4,8 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::process::ExitCode;
 
+use uuid::Uuid;
+
 /// What a scheduler or a person does about an error. A kind exists only if someone acts differently on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -67,6 +69,7 @@ pub struct Error {
     shown: Vec<String>,
     hint: Option<String>,
     source: Option<Box<dyn StdError + Send + Sync>>,
+    run_id: Option<Uuid>,
 }
 
 /// What most of chatlake returns.
@@ -75,7 +78,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// An error of this kind. Messages are lower case, without a full stop, and never hold a secret or a signed URL.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), shown: Vec::new(), hint: None, source: None }
+        Self { kind, message: message.into(), shown: Vec::new(), hint: None, source: None, run_id: None }
     }
 
     /// Shows what it is about, a line for each; more of them after those that are there.
@@ -97,6 +100,23 @@ impl Error {
     pub fn because(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.source = Some(source.into());
         self
+    }
+
+    /// Says which run it has ended.
+    #[must_use]
+    pub fn of_run(mut self, run_id: Uuid) -> Self {
+        self.run_id = Some(run_id);
+        self
+    }
+
+    /// The run that it has ended, if there was one.
+    pub fn run_id(&self) -> Option<Uuid> {
+        self.run_id
+    }
+
+    /// What shows it, in lines.
+    pub fn shown(&self) -> Option<String> {
+        (!self.shown.is_empty()).then(|| self.shown.join("\n"))
     }
 
     /// What to do about it.

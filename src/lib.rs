@@ -47,6 +47,7 @@ pub mod ddl;
 pub mod demo;
 pub mod error;
 pub mod kinds;
+pub mod logs;
 pub mod progress;
 pub mod reference;
 pub mod settings;

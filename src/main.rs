@@ -28,10 +28,8 @@ use chatlake::settings::Settings;
 use chatlake::summary::{Status, Summary};
 use chatlake::sync::{Job, PlannedSpan, Run};
 use chatlake::users::UsersRun;
-use chatlake::{check, clock, demo, gc, schema};
+use chatlake::{check, clock, demo, gc, logs, schema};
 use jiff::SignedDuration;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 /// Gives back what is freed, whichever thread has taken it.
 #[cfg(all(unix, not(target_os = "macos")))]
@@ -56,11 +54,12 @@ fn main() -> ExitCode {
     let Parsed { cli, config } = match layers::parse(std::env::args_os()) {
         Ok(parsed) => parsed,
         Err(Refusal::CommandLine(error)) => error.exit(),
-        Err(Refusal::Config(error)) => return end(&error),
+        Err(Refusal::Config(error)) => return end(&error, LogFormat::Text),
     };
     let shown = cli.manners.progress == ProgressMode::Auto && !cli.manners.quiet && std::io::stderr().is_terminal();
     let progress = Arc::new(Progress::new(shown));
-    log(&cli.manners, &progress, shown);
+    logs::begin(&cli.manners, &progress, shown);
+    let format = cli.manners.log_format;
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cores.min(MOST_WORKERS))
@@ -69,7 +68,7 @@ fn main() -> ExitCode {
         .build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
-        Err(error) => return end(&Error::new(Kind::Temporary, "cannot start the runtime").because(error)),
+        Err(error) => return end(&Error::new(Kind::Temporary, "cannot start the runtime").because(error), format),
     };
     let result = runtime.block_on(run(&cli, config.as_ref(), &progress));
     progress.finish();
@@ -77,13 +76,12 @@ fn main() -> ExitCode {
     runtime.shutdown_background();
     match result {
         Ok(code) => code,
-        Err(error) => end(&error),
+        Err(error) => end(&error, format),
     }
 }
 
-fn end(error: &Error) -> ExitCode {
-    // Nobody may be listening, which is no reason to fail differently.
-    let _ = writeln!(std::io::stderr(), "{}", error.report());
+fn end(error: &Error, format: LogFormat) -> ExitCode {
+    logs::tell(error, format);
     error.exit_code()
 }
 
@@ -177,7 +175,7 @@ async fn stay(
         let error = one_run(Job::Sync, &sync.options, settings, &report, stop).await.err()?;
         // Whoever ends the process prints it.
         if !matches!(error.kind(), Kind::Interrupted | Kind::Terminated | Kind::Usage) {
-            let _ = writeln!(std::io::stderr(), "{}", error.report());
+            logs::tell(&error, manners.log_format);
         }
         Some(error)
     });
@@ -295,7 +293,7 @@ fn finish(
         print(&text)?;
     }
     match error {
-        Some(error) => Err(error),
+        Some(error) => Err(error.of_run(summary.run_id)),
         None if summary.messages() == 0 => Ok(ExitCode::from(empty_exit_code)),
         None => Ok(ExitCode::SUCCESS),
     }
@@ -462,29 +460,6 @@ fn print(text: &str) -> Result<ExitCode> {
             Err(Error::new(Kind::Temporary, "cannot print the result").because(error))
         }
         _ => Ok(ExitCode::SUCCESS),
-    }
-}
-
-fn log(manners: &Manners, progress: &Progress, shown: bool) {
-    let level = match (manners.quiet, manners.verbose) {
-        (true, _) => "error",
-        // Progress bars say on a terminal what the log says elsewhere.
-        (_, 0) if shown => "warn",
-        (_, 0) => "info",
-        (_, 1) => "debug",
-        _ => "trace",
-    };
-    // HTTP libraries log URLs, and a signed URL is a secret: they never say more than warnings.
-    let directives = format!("warn,chatlake={level},simulator=warn");
-    let filter = EnvFilter::try_new(if manners.quiet { "error" } else { &directives }).unwrap_or_default();
-    let writer = progress.log_writer();
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(BoxMakeWriter::new(move || writer.clone()))
-        .with_ansi(std::io::stderr().is_terminal());
-    match manners.log_format {
-        LogFormat::Text => builder.with_target(false).init(),
-        LogFormat::Json => builder.json().flatten_event(true).init(),
     }
 }
 

@@ -262,6 +262,17 @@ impl Summary {
             None => Status::AlreadyCommitted,
         };
         self.error = error.map(ToString::to_string);
+        tracing::info!(
+            status = self.status.name(),
+            cells = self.cells.len(),
+            exports = self.export_tasks.requested,
+            api_calls = self.api_calls,
+            bytes_downloaded = self.bytes_downloaded,
+            rejected = self.rejected,
+            duration_seconds = self.duration_seconds,
+            frontier = self.frontier.map(tracing::field::display),
+            "ended"
+        );
     }
 
     /// Messages in the cells of this run, committed now or before.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
+use tracing::{Instrument, error_span};
 use uuid::Uuid;
 
 use crate::columns::{Columns, Schemas};
@@ -84,7 +85,17 @@ impl<'a> Run<'a> {
 
     /// Does the job, or as much of it as is done when `stop` says why to stop. The summary tells what was done, whether or not there
     /// is an error.
-    pub async fn execute(mut self, job: Job, stop: impl Future<Output = Error>) -> (Summary, Option<Error>) {
+    pub async fn execute(self, job: Job, stop: impl Future<Output = Error>) -> (Summary, Option<Error>) {
+        let run_id = self.summary.run_id;
+        let span = match job {
+            Job::Sync => error_span!("sync", %run_id),
+            Job::Revisit => error_span!("revisit", %run_id),
+            Job::Backfill(_) => error_span!("backfill", %run_id),
+        };
+        self.execute_in_span(job, stop).instrument(span).await
+    }
+
+    async fn execute_in_span(mut self, job: Job, stop: impl Future<Output = Error>) -> (Summary, Option<Error>) {
         let begun = Instant::now();
         let result = tokio::select! {
             biased;

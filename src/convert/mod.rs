@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
+use tracing::{Instrument, error_span};
 use uuid::Uuid;
 
 use self::file::{ExportFile, expand};
@@ -66,7 +67,12 @@ impl<'a> Conversion<'a> {
     }
 
     /// Does it, unless `stop` says why to stop. The summary tells what was done, whether or not there is an error.
-    pub async fn execute(mut self, stop: impl Future<Output = Error>) -> (Summary, Option<Error>) {
+    pub async fn execute(self, stop: impl Future<Output = Error>) -> (Summary, Option<Error>) {
+        let span = error_span!("convert", run_id = %self.summary.run_id);
+        self.execute_in_span(stop).instrument(span).await
+    }
+
+    async fn execute_in_span(mut self, stop: impl Future<Output = Error>) -> (Summary, Option<Error>) {
         let begun = Instant::now();
         let error = tokio::select! {
             biased;

@@ -12,7 +12,7 @@ use reqwest::{Body, Method, Request, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use url::{Host, Url};
 
 use super::credentials::Credentials;
@@ -280,8 +280,18 @@ impl Client {
         let started = Instant::now();
         loop {
             let outcomes = &self.shared.outcomes[endpoint.index()];
+            let sent = Instant::now();
             let ended = self.once(endpoint, method.clone(), path, body.clone()).await;
-            outcomes.count(Outcome::of(&ended));
+            let outcome = Outcome::of(&ended);
+            outcomes.count(outcome);
+            debug!(
+                %endpoint,
+                outcome = outcome.name(),
+                status = ended.as_ref().map_or_else(|error| error.refusal().map(|refusal| refusal.status), |_| Some(200)),
+                attempt = tried.attempts + 1,
+                elapsed_ms = millis(sent.elapsed()),
+                "request to Stream"
+            );
             let error = match ended {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
@@ -297,7 +307,7 @@ impl Client {
             match retry::decide(tried, started.elapsed(), failure, &policy, (options.random)()) {
                 Decision::GiveUp => return Err(error),
                 Decision::Wait(wait) => {
-                    info!(%endpoint, %error, attempt = tried.attempts, wait_ms = wait.as_millis(), "trying again");
+                    info!(%endpoint, %error, attempt = tried.attempts, wait_ms = millis(wait), "trying again");
                     tokio::time::sleep(wait).await;
                     self.wait_for_place(endpoint).await;
                     outcomes.retries.fetch_add(1, Ordering::Relaxed);
@@ -407,6 +417,10 @@ impl Client {
         url.query_pairs_mut().append_pair("api_key", self.shared.credentials.key());
         url
     }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn parse_base_url(text: &str) -> Result<Url> {

@@ -238,6 +238,8 @@ impl Download {
         }
         let response = self.client.files().send(request).await.map_err(|error| broke(&error))?;
         let (status, headers) = (response.status(), response.headers());
+        // Neither the URL nor its host: whoever has them has the file.
+        debug!(task_id = self.file.task_id, at_byte = self.at_byte, status = status.as_u16(), "request for a file");
         match status {
             StatusCode::OK => {
                 self.check_version(headers, response.content_length())?;

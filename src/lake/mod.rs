@@ -20,6 +20,7 @@ pub mod user_export;
 
 mod commit;
 mod log;
+mod requests;
 mod settle;
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use object_store::prefix::PrefixStore;
 use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 use url::Url;
 
+use super::requests::ToldRequests;
 use crate::error::{Error, Kind, Result};
 
 /// The process environment, or what stands for it.
@@ -133,7 +134,10 @@ async fn open_s3(location: &str, env: &Env) -> Result<Opened> {
         usage(format!("the S3 settings for bucket `{bucket}` cannot be used"), "check the AWS_* variables")
             .because(error)
     };
-    let mut builder = AmazonS3Builder::new().with_bucket_name(bucket).with_retry(retries());
+    let mut builder = AmazonS3Builder::new()
+        .with_bucket_name(bucket)
+        .with_retry(retries())
+        .with_http_connector(ToldRequests::default());
     let mut options = ClientOptions::new().with_timeout(REQUEST_TIMEOUT).with_connect_timeout(CONNECT_TIMEOUT);
     for (name, value) in env.iter().filter(|(name, value)| name.starts_with("AWS_") && !value.is_empty()) {
         // object_store has names for the variables that it knows; the others are for other programs.

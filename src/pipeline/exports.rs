@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Semaphore, mpsc};
+use tracing::Instrument;
 
 use super::channels::{Channels, Effort, Page};
 use super::file_decoder::{FileDecoder, FileError};
@@ -311,7 +312,7 @@ impl<'p> Exports<'p> {
         let mut asking = client.asking(ExportRequest { cids: cids.clone(), since, until, options: settings.export })?;
         let (journal, counts, span) = (Arc::clone(journal), Arc::clone(self.asking.counts), self.number);
         let answering = journal.asking().await;
-        let answered = tokio::spawn(async move {
+        let answered = async move {
             let _answering = answering;
             journal.write(&Record::Intent { span, cids }).await?;
             let (mut tasks, mut missing, mut unanswered) = (Vec::new(), Vec::new(), Vec::new());
@@ -330,7 +331,9 @@ impl<'p> Exports<'p> {
                 }
             }
             Ok::<_, Error>((tasks, missing, unanswered))
-        });
+        };
+        // It is waited for when this run is stopped, and what it logs is of this run.
+        let answered = tokio::spawn(answered.in_current_span());
         let (tasks, missing, unanswered) =
             answered.await.map_err(|error| Error::new(Kind::Internal, "a request died").because(error))??;
         for task in &tasks {

@@ -3,7 +3,7 @@
 use super::{Exported, Pipeline, StagedUsers};
 use crate::decode::Tally;
 use crate::error::Result;
-use crate::lake::{Commit, DataFile, Outcome, Revisit, State};
+use crate::lake::{Changes, Commit, Cover, DataFile, Outcome, Revisit, State};
 use crate::summary::{CellStatus, CellSummary, Summary};
 use crate::window::Window;
 
@@ -20,28 +20,27 @@ impl Pipeline<'_> {
             .map(|live| folder(&live.file))
             .collect();
         let outcome = self.commit(state, proposal, &proposal.add).await?;
-        let is_committed = matches!(outcome, Outcome::Committed { .. });
-        let superseded = match outcome {
+        let (committed, superseded) = match outcome {
             Outcome::Committed { entry, superseded, settled } => {
                 summary.frontier = state.frontier();
-                tracing::info!(entry, settled, window = %span, "committed");
-                superseded
+                tracing::info!(entry, settled, window = %span, cells = windows.len(), "committed");
+                (Some(entry), superseded)
             }
             Outcome::AlreadyCovered { by_entry } | Outcome::Stale { by_entry } => {
                 tracing::info!(by_entry, window = %span, "another run was faster");
-                windows
+                (None, windows)
             }
         };
         let lost = |file: &&DataFile| file.cell.is_some_and(|cell| superseded.contains(&cell));
         let (lost, added): (Vec<&DataFile>, Vec<&DataFile>) = proposal.add.iter().partition(lost);
-        if is_committed {
+        if committed.is_some() {
             self.discard(lost).await;
             summary.partitions_changed.extend(removed);
             added.into_iter().for_each(|file| add(file, summary));
         } else {
             self.discard(&proposal.add).await;
         }
-        count(exported, &superseded, summary);
+        count(exported, committed, &superseded, summary);
         Ok(())
     }
 
@@ -81,7 +80,7 @@ fn add(file: &DataFile, summary: &mut Summary) {
     dataset.bytes += file.bytes;
 }
 
-fn count(exported: &Exported, superseded: &[Window], summary: &mut Summary) {
+fn count(exported: &Exported, entry: Option<u64>, superseded: &[Window], summary: &mut Summary) {
     for cover in &exported.proposal.covers {
         let status = if superseded.contains(&cover.window) {
             CellStatus::Superseded
@@ -93,17 +92,42 @@ fn count(exported: &Exported, superseded: &[Window], summary: &mut Summary) {
         summary.cells.push(CellSummary::of(cover, status));
         if status != CellStatus::Superseded {
             summary.vanished += cover.record.vanished;
-            if let Some(found) = cover.revisit() {
-                let Revisit { window, messages, reactions, .. } = found;
-                tracing::info!(%window, %messages, %reactions, "exported again");
-                summary.revisited.add(found);
-            }
+            cover.revisit().iter().for_each(|found| summary.revisited.add(found));
+            tell(cover, status, entry, &exported.proposal.add);
         }
     }
     let requests = &exported.requests;
     count_lines(&exported.tally, summary);
     summary.missing_channels.extend(requests.missing.iter().cloned());
     summary.failed_channels.extend(requests.failed.keys().cloned());
+}
+
+/// One event for a cell that this run has brought in, with its figures.
+fn tell(cover: &Cover, status: CellStatus, entry: Option<u64>, added: &[DataFile]) {
+    let Cover { window, exported_at, record, .. } = cover;
+    let rows = |dataset: &str| record.rows.get(dataset).copied().unwrap_or(0);
+    let files = added.iter().filter(|file| file.cell == Some(*window));
+    let (files, bytes) = files.fold((0_u64, 0_u64), |(files, bytes), file| (files + 1, bytes + file.bytes));
+    let changes = |of: fn(&Revisit) -> &Changes| cover.revisit().map(|found| of(found).to_string());
+    tracing::info!(
+        %window,
+        status = status.name(),
+        entry,
+        %exported_at,
+        messages = rows("messages"),
+        reactions = rows("reactions"),
+        files,
+        bytes,
+        channels_asked = record.channels_asked,
+        channels_returned = record.channels_returned,
+        channels_missing = record.missing_channels(),
+        channels_failed = record.failed_channels(),
+        rejected = record.rejected,
+        vanished = record.vanished,
+        messages_changed = changes(|found| &found.messages),
+        reactions_changed = changes(|found| &found.reactions),
+        "cell"
+    );
 }
 
 fn count_lines(tally: &Tally, summary: &mut Summary) {

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures::{TryStreamExt, stream};
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
+use tracing::Instrument;
 use uuid::Uuid;
 
 use super::Pipeline;
@@ -303,7 +304,7 @@ impl UserExports<'_> {
         let (client, counts, span) = (self.asking.client.clone(), Arc::clone(self.asking.counts), self.number);
         let answering = journal.asking().await;
         let asked = user_ids.clone();
-        let answered = tokio::spawn(async move {
+        let answered = async move {
             let _answering = answering;
             journal.write(&Record::Intent { span, cids: asked.clone() }).await?;
             let answer = client.ask_for_users(&asked).await?;
@@ -312,7 +313,9 @@ impl UserExports<'_> {
                 journal.write(&Record::Task { span, task: task.clone() }).await?;
             }
             Ok::<_, Error>(answer)
-        });
+        };
+        // It is waited for when this run is stopped, and what it logs is of this run.
+        let answered = tokio::spawn(answered.in_current_span());
         let answer = answered.await.map_err(|error| Error::new(Kind::Internal, "a request died").because(error))??;
         match answer {
             AskedUsers::Task(task) => {

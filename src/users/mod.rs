@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use tracing::{Instrument, error_span};
 use uuid::Uuid;
 
 use crate::columns::{Columns, Schemas};
@@ -71,7 +72,12 @@ impl<'a> UsersRun<'a> {
     }
 
     /// Does it, unless `stop` says why to stop. The summary tells what was done, whether or not there is an error.
-    pub async fn execute(mut self, stop: impl Future<Output = Error>) -> (Summary, Option<Error>) {
+    pub async fn execute(self, stop: impl Future<Output = Error>) -> (Summary, Option<Error>) {
+        let span = error_span!("users", run_id = %self.summary.run_id);
+        self.execute_in_span(stop).instrument(span).await
+    }
+
+    async fn execute_in_span(mut self, stop: impl Future<Output = Error>) -> (Summary, Option<Error>) {
         let begun = Instant::now();
         let result = tokio::select! {
             biased;

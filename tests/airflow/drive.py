@@ -72,7 +72,7 @@ def success_feeds_the_next_task_and_emits_assets(bench):
         assert summary["datasets"]["messages"]["rows"] == len(app.messages(until - timedelta(hours=1), until)), summary
         assert bench.xcom("chatlake_hourly", until, "refresh") == [day]
         # What it logs is in the task's log, the command with it.
-        assert "chatlake sync --since" in attempt.log() and "committed entry=" in attempt.log(), attempt.log()
+        assert "chatlake sync --since" in attempt.log() and "status=committed" in attempt.log(), attempt.log()
         events = bench.database.events("chatlake_hourly", at(until))
         extra = events[f"file://{app.lake}/messages"]
         assert extra["partitions_changed"] == [f"messages/event_date={day}"], events

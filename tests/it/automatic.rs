@@ -60,7 +60,8 @@ fn a_range_that_is_too_fresh_is_waited_for() {
     let mut bench = Bench::new(&Size { days: 1, ..two_days() });
     bench.set_time(at("2026-01-06T00:00:01Z"));
     // A message that arrives while the run waits belongs to the range.
-    let child = bench.start(&["sync", "--json", "--since", "2026-01-05", "--until", "2026-01-06", "--settle", "6s"]);
+    let child =
+        bench.start(&["sync", "--json", "--since", "2026-01-05", "--until", "2026-01-06", "--settle", "6s", "-v"]);
     while bench.simulator.calls().is_empty() {
         std::thread::sleep(std::time::Duration::from_millis(10));
     }

@@ -68,11 +68,11 @@ fn promotions_come_and_go_and_every_value_stays_where_readers_find_it() {
         &mut bench,
         "[promote.messages]\norder_id = \"int64\"\namount = { type = \"float64\", path = \"order.amount\" }",
     );
-    let ran = bench.sync("2026-01-06", "2026-01-07", &[]);
+    let ran = bench.sync("2026-01-06", "2026-01-07", &["-v"]);
     ran.assert_status(0, "committed");
     assert!(ran.stderr.contains("the lake promotes messages.order_id int64"), "{}", ran.stderr);
     configure(&mut bench, "[promote.messages]\norder_id = \"string\"");
-    let ran = bench.sync("2026-01-07", "2026-01-08", &[]);
+    let ran = bench.sync("2026-01-07", "2026-01-08", &["-v"]);
     ran.assert_status(0, "committed");
     for part in ["no longer promotes messages.amount", "promotes messages.order_id__string string from `order_id`"] {
         assert!(ran.stderr.contains(part), "{}", ran.stderr);
@@ -243,7 +243,7 @@ fn a_run_that_forgets_the_exclusions_of_its_lake_is_refused() {
     let ran = bench.sync("2026-01-06", "2026-01-07", &[]);
     ran.assert_refused(2, &["this lake leaves out", "`users.email`", "--lift-exclusions"]);
     assert_eq!(bench.exports(), exports);
-    let ran = bench.sync("2026-01-06", "2026-01-07", &["--lift-exclusions"]);
+    let ran = bench.sync("2026-01-06", "2026-01-07", &["--lift-exclusions", "-v"]);
     ran.assert_status(0, "committed");
     assert!(ran.stderr.contains("no longer leaves out users.email"), "{}", ran.stderr);
     bench.sync("2026-01-07", "2026-01-08", &[]).assert_status(0, "committed");

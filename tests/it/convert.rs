@@ -405,7 +405,7 @@ fn conversions_at_once_lose_nothing() {
         std::thread::sleep(Duration::from_millis(1));
         file
     });
-    let runs = files.each_ref().map(|file| bench.start(&["convert", "--json", file]));
+    let runs = files.each_ref().map(|file| bench.start(&["convert", "--json", "-v", file]));
     let ran = runs.map(|run| Ran::from(run.wait_with_output().unwrap()));
     let overtaken = ran.iter().map(|ran| ran.stderr.matches("reading the lake's days again").count()).sum::<usize>();
     println!("overtaken {overtaken} times");

@@ -103,7 +103,7 @@ fn every_revisit_is_remembered_and_one_that_finds_nothing_most_of_all() {
     }
     bench.set_time(at("2026-02-20"));
     bench.simulator.world(|world| world.edit("m-05", "Good night", at("2026-02-19"))).unwrap();
-    let ran = bench.sync("2026-01-05", "2026-01-06", &["--replace"]);
+    let ran = bench.sync("2026-01-05", "2026-01-06", &["--replace", "-v"]);
     let replaced = ran.assert_status(0, "committed");
     assert!(ran.stderr.contains("0 inserted, 1 edited, 0 vanished"), "{}", ran.stderr);
     found.push(revisited(&replaced));

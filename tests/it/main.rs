@@ -28,6 +28,7 @@ mod lateness;
 mod layout;
 mod ledger;
 mod load;
+mod logs;
 mod lost_answers;
 mod many;
 mod memory;

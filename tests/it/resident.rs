@@ -59,7 +59,8 @@ fn address_of(process: &mut Child) -> (String, impl FnOnce() -> String + use<>) 
 fn a_process_that_stays_follows_the_days_survives_failures_and_stops_in_order() {
     let mut bench = Bench::new(&two_days());
     bench.set_time(at("2026-01-06T00:10:00Z"));
-    let arguments = ["sync", "--json", "--every", "1s", "--window", "1d", "--settle", "1s", "--start", "2026-01-05"];
+    let arguments =
+        ["sync", "--json", "-v", "--every", "1s", "--window", "1d", "--settle", "1s", "--start", "2026-01-05"];
     let mut process = bench.start(&[&arguments[..], &["--listen", "127.0.0.1:0"]].concat());
     let (address, log) = address_of(&mut process);
     assert_eq!(get(&address, "/healthz"), "ok\n");

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from airflow.sdk import Asset, AssetAlias, BaseOperator, Connection, Context
 
-from chatlake_airflow import outcome
+from chatlake_airflow import log, outcome
 from chatlake_airflow.connections import S3_CREDENTIALS, SECRETS, STREAM_CREDENTIALS, s3_env, stream_env
 from chatlake_airflow.exceptions import AirflowFailException, AirflowSkipException
 from chatlake_airflow.partitions import by_dataset, days_changed, uri_of
@@ -145,7 +145,8 @@ class ChatlakeOperator(BaseOperator):
             env = _without(env, STREAM_CREDENTIALS) | stream_env(Connection.get(self.stream_conn_id))
         if self.s3_conn_id:
             env = _without(env, S3_CREDENTIALS) | s3_env(Connection.get(self.s3_conn_id))
-        return {**env, "CHATLAKE_PROGRESS": "never", **self.env}
+        # In text only warnings are logged where there is no terminal.
+        return {**env, "CHATLAKE_PROGRESS": "never", "CHATLAKE_LOG_FORMAT": "json", **self.env}
 
     def _run(
         self, argv: Sequence[str], env: Mapping[str, str], on_line: Callable[[str], None]
@@ -159,15 +160,16 @@ class ChatlakeOperator(BaseOperator):
         with process:
             self._process = process
             try:
-                return process.wait(), process.stdout, process.last_lines
+                returncode = process.wait()
+                said = [text for line in process.last_lines for text in log.read(line)[1].splitlines()]
+                return returncode, process.stdout, said
             finally:
                 self._process = None
 
     def _say(self, line: str) -> None:
-        if line.startswith("error: "):
-            self.log.error("%s", line)
-        elif line:
-            self.log.info("%s", line)
+        level, text = log.read(line)
+        if text:
+            self.log.log(level, "%s", text)
 
     def _with_untold(self, summary: Mapping[str, Any], env: Mapping[str, str]) -> list[str]:
         """
