@@ -214,7 +214,9 @@ impl App {
                 Endpoint::GetTask | Endpoint::GetExportChannelsStatus => {
                     call.task_id = Some(route.id.clone());
                     let host = question.header("host").unwrap_or("127.0.0.1");
-                    exports::status(state, route, &format!("http://{host}"), &self.secret, now)
+                    // Said by whoever ends TLS before it.
+                    let scheme = question.header("x-forwarded-proto").unwrap_or("http");
+                    exports::status(state, route, &format!("{scheme}://{host}"), &self.secret, now)
                 }
                 Endpoint::QueryChannels => channels::query(&state.world, &body, route.v2),
                 Endpoint::ExportUser => user_exports::export(&state.world, &route.id, &state.switches, route.v2),

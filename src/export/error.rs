@@ -8,7 +8,7 @@ use super::endpoint::Endpoint;
 use super::retry::Failure;
 use super::transport::SendError;
 use super::wire::ApiErrorBody;
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, UNTRUSTED_HINT, is_untrusted};
 
 /// How much of an answer that is not Stream's is shown.
 const EXCERPT_CHARS: usize = 200;
@@ -210,6 +210,7 @@ impl ApiError {
 impl From<ApiError> for Error {
     fn from(error: ApiError) -> Self {
         let (kind, hint) = match &error {
+            ApiError::Unreachable { source, .. } if is_untrusted(source) => (Kind::Temporary, UNTRUSTED_HINT),
             ApiError::Unreachable { .. } => {
                 (Kind::Temporary, "check the network and STREAM_BASE_URL, then run the same command again")
             }

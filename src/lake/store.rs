@@ -15,7 +15,7 @@ use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 use url::Url;
 
 use super::requests::ToldRequests;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, UNTRUSTED_HINT, is_untrusted};
 
 /// The process environment, or what stands for it.
 pub type Env = BTreeMap<String, String>;
@@ -39,6 +39,9 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(180);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Whether this machine has an instance role is known in this time or not at all.
 const METADATA_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// What AWS' own programs call the address of the metadata service.
+const SDK_METADATA_ENDPOINT: &str = "AWS_EC2_METADATA_SERVICE_ENDPOINT";
 
 /// Secrets that may be mounted: `NAME_FILE` names a file that holds `NAME`.
 const MOUNTED: [&str; 3] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
@@ -141,6 +144,7 @@ async fn open_s3(location: &str, env: &Env) -> Result<Opened> {
     let mut options = ClientOptions::new().with_timeout(REQUEST_TIMEOUT).with_connect_timeout(CONNECT_TIMEOUT);
     for (name, value) in env.iter().filter(|(name, value)| name.starts_with("AWS_") && !value.is_empty()) {
         // object_store has names for the variables that it knows; the others are for other programs.
+        let name = if name == SDK_METADATA_ENDPOINT { "AWS_METADATA_ENDPOINT" } else { name };
         match name.to_ascii_lowercase().parse::<AmazonS3ConfigKey>() {
             Ok(AmazonS3ConfigKey::Bucket) | Err(_) => {}
             Ok(AmazonS3ConfigKey::Client(key)) => options = options.with_config(key, value),
@@ -156,6 +160,9 @@ async fn open_s3(location: &str, env: &Env) -> Result<Opened> {
         if parsed.scheme() == "http" {
             options = options.with_allow_http(true);
         }
+        if is_set(&builder, AmazonS3ConfigKey::VirtualHostedStyleRequest) {
+            builder = builder.with_config(AmazonS3ConfigKey::S3Endpoint, with_bucket(parsed, bucket)?);
+        }
     }
     builder = builder.with_client_options(options);
     if needs_instance_role(&builder) {
@@ -167,6 +174,23 @@ async fn open_s3(location: &str, env: &Env) -> Result<Opened> {
     let display_url = format!("s3://{bucket}/{prefix}");
     let store = builder.build().map_err(refused)?;
     Ok(Opened { store: Arc::new(PrefixStore::new(store, prefix)), display_url, folder: None })
+}
+
+/// The host of a bucket at this endpoint: `https://bucket.host`.
+fn with_bucket(mut endpoint: Url, bucket: &str) -> Result<String> {
+    let host = endpoint.host_str().unwrap_or_default().to_owned();
+    let is_named = host.strip_prefix(bucket).is_some_and(|rest| rest.starts_with('.'));
+    if !is_named && (endpoint.domain().is_none() || endpoint.set_host(Some(&format!("{bucket}.{host}"))).is_err()) {
+        return Err(usage(
+            format!("there is no host `{bucket}.{host}` for virtual-hosted style"),
+            "name the endpoint by a host, or unset AWS_VIRTUAL_HOSTED_STYLE_REQUEST",
+        ));
+    }
+    Ok(endpoint.as_str().trim_end_matches('/').to_owned())
+}
+
+fn is_set(builder: &AmazonS3Builder, key: AmazonS3ConfigKey) -> bool {
+    builder.get_config_value(&key).is_some_and(|value| value.eq_ignore_ascii_case("true") || value == "1")
 }
 
 fn parse_url(location: &str) -> Result<Url> {
@@ -198,8 +222,7 @@ fn retries() -> RetryConfig {
 /// Whether nothing but the metadata service of a virtual machine is left to give credentials.
 fn needs_instance_role(builder: &AmazonS3Builder) -> bool {
     let has = |key: AmazonS3ConfigKey| builder.get_config_value(&key).is_some();
-    let skips = builder.get_config_value(&AmazonS3ConfigKey::SkipSignature).is_some_and(|value| value == "true");
-    !(skips
+    !(is_set(builder, AmazonS3ConfigKey::SkipSignature)
         || has(AmazonS3ConfigKey::AccessKeyId)
         || has(AmazonS3ConfigKey::SecretAccessKey)
         || has(AmazonS3ConfigKey::WebIdentityTokenFile) && has(AmazonS3ConfigKey::RoleArn)
@@ -259,6 +282,9 @@ fn meaning(error: &object_store::Error) -> (Kind, &'static str) {
     }
     if says(&["403 Forbidden", "401 Unauthorized", "AccessDenied"]) {
         return PERMISSION;
+    }
+    if is_untrusted(error) {
+        return (Kind::Temporary, UNTRUSTED_HINT);
     }
     match error {
         Store::PermissionDenied { .. } | Store::Unauthenticated { .. } => PERMISSION,

@@ -32,6 +32,7 @@ mod logs;
 mod lost_answers;
 mod many;
 mod memory;
+mod network;
 mod options;
 mod race;
 mod refusals;
