@@ -28,7 +28,7 @@ fn bench(switches: Switches) -> Bench {
 }
 
 /// What the app holds between two days, as an export has it.
-fn export(bench: &Bench, version: &str, since: &str, until: &str) -> Vec<u8> {
+pub fn export(bench: &Bench, version: &str, since: &str, until: &str) -> Vec<u8> {
     let options = json!({ "messages_since": at(since).to_string(), "messages_until": at(until).to_string() });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(samples::export(&bench.simulator, version, options))

@@ -17,6 +17,7 @@ mod convert;
 mod crash;
 mod damaged;
 mod deleted_channels;
+mod docs;
 mod engines;
 mod exact;
 mod faults;
