@@ -29,7 +29,6 @@ class Composition:
         # `0.0.0.0:8080` and `http://stream:8080` are one port.
         self.ports: dict[tuple[str, str], str] = {("s3", "9000"): s3.rsplit(":", 1)[1]}
         self.processes: dict[str, Process] = {}
-        self._finished: set[str] = set()
 
     def port(self, service: str, port: str) -> str:
         return self.ports.setdefault((service, port), str(free_port()))
@@ -66,31 +65,33 @@ class Composition:
         argv = [self.here(service, part) for part in test]
         return self._scratch.begin(argv, {}, f"{service}-health").end() == 0
 
-    def begin(self, service: str) -> Process:
-        process = self._scratch.begin(self.command(service), self.env(service), service)
-        self.processes[service] = process
-        return process
-
     def run(self, service: str, *command: str) -> str:
         """`docker compose run --rm SERVICE COMMAND`: what it printed."""
-        self.up(*self.services[service].get("depends_on", {}))
+        self._await_dependencies(service)
         process = self._scratch.begin(self.command(service, *command), self.env(service), f"{service}-run")
         assert process.end() == 0, process.log()
         return process.stdout.read_text()
 
-    def up(self, *services: str) -> None:
-        """`docker compose up --wait`: dependencies first, each until it is what those that follow wait for."""
-        for service in services:
-            for name, how in self.services[service].get("depends_on", {}).items():
-                self.up(name)
-                match how["condition"]:
-                    case "service_healthy":
-                        eventually(f"{name} is healthy", lambda name=name: name == "s3" or self.is_healthy(name))
-                    case "service_completed_successfully" if name not in self._finished:
-                        assert self.processes[name].end() == 0, self.processes[name].log()
-                        self._finished.add(name)
-            if service != "s3" and service not in self.processes:
-                self.begin(service)
+    def up(self, service: str) -> None:
+        """`docker compose up --wait` for a service that stays."""
+        self._begin_with_dependencies(service)
+        eventually(f"{service} is healthy", lambda: self.is_healthy(service))
+
+    def _begin_with_dependencies(self, service: str) -> None:
+        if service != "s3" and service not in self.processes:
+            self._await_dependencies(service)
+            self.processes[service] = self._scratch.begin(self.command(service), self.env(service), service)
+
+    def _await_dependencies(self, service: str) -> None:
+        """Until each is what the file says that the service waits for."""
+        for name, how in self.services[service].get("depends_on", {}).items():
+            self._begin_with_dependencies(name)
+            match how["condition"]:
+                # The gateway is there, and has no page that RustFS has.
+                case "service_healthy" if name != "s3":
+                    eventually(f"{name} is healthy", lambda name=name: self.is_healthy(name))
+                case "service_completed_successfully":
+                    assert self.processes[name].end() == 0, self.processes[name].log()
 
     def _paths(self, service: str) -> dict[str, str]:
         paths = self.image(service).paths()

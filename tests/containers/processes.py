@@ -52,9 +52,10 @@ class Process:
         # The interpreter of an image is that of the checks, which has the same list of packages.
         path = f"{folder / 'bin'}:{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}"
         with self.stdout.open("w") as out, self.stderr.open("w") as err:
-            # A session of its own, as a container has: an init that is told to stop passes it on.
+            # An init is not the first process here, and is told that it need not be.
+            first = {"PATH": path, "TINI_SUBREAPER": ""}
             self._process = subprocess.Popen(
-                argv, env={"PATH": path, **env}, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
+                argv, env=first | env, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
             )
 
     def end(self) -> int:
