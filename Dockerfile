@@ -14,7 +14,9 @@ FROM debian:bookworm-slim AS base
 RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates tini \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --system --uid 10001 --user-group --create-home --home-dir /var/lib/chatlake chatlake
+    && groupadd --gid 10001 chatlake \
+    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/chatlake chatlake \
+    && install --directory --owner 10001 --group 10001 /var/lib/chatlake
 USER 10001:10001
 WORKDIR /var/lib/chatlake
 

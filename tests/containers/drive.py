@@ -1,5 +1,6 @@
 """Drives what the Dockerfile, docker-compose.yml and integrations/kubernetes say, without Docker and without a cluster: run.sh
-prepares and calls it. Prints one line per check and exits with 1 if any fails. Arguments choose checks by name.
+prepares and calls it with a folder that stays. Prints one line per check and exits with 1 if any fails. Further arguments choose
+checks by name.
 """
 
 import json
@@ -22,7 +23,7 @@ import manifests
 from images import ROOT, context, images, sources_of
 from processes import Scratch, answer, eventually, gateway
 
-PROGRAMS = {name: os.environ[f"CHATLAKE_TEST_{name.removeprefix('chatlake-').upper()}"] for name in ("chatlake", "chatlake-simulator")}
+PROGRAMS = {"chatlake": os.environ["CHATLAKE_TEST_CHATLAKE"], "chatlake-simulator": os.environ["CHATLAKE_TEST_SIMULATOR"]}
 SECRET = "a-secret-of-at-least-thirty-two-bytes"
 RETRIED = {75, 130, 143}
 CHECKS = []
@@ -58,10 +59,12 @@ def the_build_context_is_all_that_is_compiled_and_little_else(bench):
     for path in sent:
         (copied / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / path, copied / path)
-    # Cargo refuses a manifest that names what is not there.
-    command = ["cargo", "metadata", "--locked", "--no-deps", "--format-version", "1"]
-    told = json.loads(subprocess.run(command, cwd=copied, stdout=subprocess.PIPE, check=True).stdout)
-    binaries = {(target["name"], package["name"]) for package in told["packages"] for target in package["targets"] if "bin" in target["kind"]}
+    # Cargo refuses a manifest that names what is not there, and a lock that is of another.
+    (host,) = re.findall(r"^host: (\S+)$", output("rustc", "-vV"), re.M)
+    output("cargo", "fetch", "--locked", "--quiet", "--target", host, folder=copied)
+    told = json.loads(output("cargo", "metadata", "--locked", "--no-deps", "--format-version", "1", folder=copied))
+    targets = [(target, package["name"]) for package in told["packages"] for target in package["targets"]]
+    binaries = {(target["name"], package) for target, package in targets if "bin" in target["kind"]}
     (build,) = bench.images["build"].runs
     asked = re.findall(r"cargo build --locked --release --bin (\S+) --package (\S+)", build)
     assert asked and len(asked) == build.count("cargo ") and set(asked) <= binaries, (asked, binaries)
@@ -232,10 +235,19 @@ def pods_of_the_manifests_run(bench):
             eventually(probe, lambda probe=probe: answer(stays.probe(probe))[0] == 200)
         metrics = stays.url(stays.annotations["prometheus.io/port"], stays.annotations["prometheus.io/path"])
         sample = "chatlake_last_run_exit_code 0"
-        eventually("a run of the pod that stays", lambda: "last_success_timestamp_seconds 0.0" not in (page := answer(metrics)[1]) and sample in page)
+
+        def has_run():
+            page = answer(metrics)[1]
+            return sample in page and "chatlake_last_success_timestamp_seconds 0.0" not in page
+
+        eventually("a run of the pod that stays", has_run)
         assert process.terminate() == 143 and 143 not in fail_at_once(), process.log()
         for each in (wrong, temporary, run, process):
             assert not any(value in each.log() for name, value in secret.items() if "secret" in name), each.log()
+
+
+def output(*command: str, folder: pathlib.Path = ROOT) -> str:
+    return subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, text=True, check=True).stdout
 
 
 def credentials(services: dict) -> tuple[str, str]:
@@ -267,11 +279,11 @@ def mebibytes(text) -> int:
 
 
 def main():
-    wanted = sys.argv[1:]
+    tools, *wanted = sys.argv[1:]
     passed = failed = 0
     with tempfile.TemporaryDirectory(prefix="chatlake-containers-") as folder, ExitStack() as stack:
         folder, services = pathlib.Path(folder).resolve(), composition.rendered()
-        s3 = stack.enter_context(gateway(folder / "s3", *credentials(services)))
+        s3 = stack.enter_context(gateway(pathlib.Path(tools) / "radosgw-containers", *credentials(services)))
         bench = Bench(folder, services, s3)
         for function in CHECKS:
             if wanted and function.__name__ not in wanted:

@@ -113,7 +113,7 @@ class Scratch:
 
 @contextmanager
 def gateway(folder: pathlib.Path, key: str, secret: str):
-    """Ceph's object gateway with these credentials; its endpoint."""
+    """Ceph's object gateway with these credentials; its endpoint. One that a dead run left in the folder is ended."""
     script = pathlib.Path(__file__).parent.parent / "tools" / "radosgw.sh"
     env = {**os.environ, "AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret}
     try:

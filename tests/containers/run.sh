@@ -13,4 +13,4 @@ present || tests/tools/debian.sh docker-compose tini curl radosgw ceph-mon ceph-
 
 docker-compose --file docker-compose.yml config -q
 venv=$(tests/tools/venv.sh "$tools" tests/containers/requirements.txt)
-PYTHONDONTWRITEBYTECODE=1 "$venv/bin/python" tests/containers/drive.py "$@"
+PYTHONDONTWRITEBYTECODE=1 "$venv/bin/python" tests/containers/drive.py "$tools" "$@"
