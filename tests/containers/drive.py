@@ -118,16 +118,16 @@ def the_composition_goes_from_nothing_to_a_table(bench):
         expected = Counter((m["created_at"][:10], m["channel_type"]) for m in truth if not m["deleted_at"])
         rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in printed.splitlines() if "│ 2026-" in line]
         assert {(day, kind): int(messages) for day, kind, messages, _ in rows} == expected, printed
-        shown = (ROOT / "docs" / "containers.md").read_text()
-        assert all(line in shown for line in printed.strip().splitlines()), f"docs/containers.md shows another table than\n{printed}"
+        page = (ROOT / "docs" / "containers.md").read_text()
+        assert all(line in page for line in printed.strip().splitlines()), f"docs/containers.md shows another table than\n{printed}"
 
         status = json.loads(compose.run("chatlake", "status", "--json"))
         assert status["datasets"]["messages"]["rows"] == len(truth), status
         # A run beside the resident one, over a day that has changed.
-        message = next(m for m in truth if m["created_at"].startswith("2026-01-02") and not m["deleted_at"])
-        sent = {"cid": message["cid"], "user_id": message["user_id"], "text": "late", "at": "2026-01-02T12:00:00Z"}
-        assert answer(f"{stream}/control/send", sent)[0] == 200
+        (sent,) = re.findall(r"^curl -d '(.*)' http://127.0.0.1:8080/control/send$", page, re.M)
+        assert answer(f"{stream}/control/send", json.loads(sent))[0] == 200
         again = ["sync", "--replace", "--since", "2026-01-02", "--until", "2026-01-03", "--json"]
+        assert f"chatlake {' '.join(again[:-1])}\n" in page
         assert json.loads(compose.run("chatlake", *again))["status"] == "committed"
         assert str(len(truth) + 1) in compose.run("query", "SELECT count(*) AS messages FROM messages")
 

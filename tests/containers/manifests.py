@@ -1,6 +1,6 @@
 """integrations/kubernetes without a cluster: its pods as processes.
 
-Arguments, environment, mounted files and probes are those of the manifests, the program's beginning that of the Dockerfile. What differs:
+Arguments, environment, mounted files and probes are those of the manifests, what comes before them that of the Dockerfile. What differs:
 
     a path where something is mounted   a folder of the test, with the files that are mounted there
     the port that the pod listens on    a free port of 127.0.0.1
@@ -18,11 +18,14 @@ from processes import Process, Scratch, free_port
 FOLDER = ROOT / "integrations" / "kubernetes"
 KUSTOMIZATION = yaml.safe_load((FOLDER / "kustomization.yaml").read_text())
 RESOURCES = ["namespace.yaml", "service-account.yaml", "cron-job.yaml", "deployment.yaml"]
+# The oldest that has all of it, and one of now.
+VERSIONS = ["1.31", "1.37"]
 
 
 def resource(name: str) -> dict:
     found = yaml.safe_load((FOLDER / name).read_text())
-    kubernetes_validate.validate(found, kubernetes_validate.latest_version(), strict=True)
+    for version in VERSIONS:
+        kubernetes_validate.validate(found, version, strict=True)
     return found
 
 
