@@ -185,7 +185,7 @@ pub struct Sync {
     #[arg(long, requires = "since")]
     pub replace: bool,
     /// Stay, and run again when so much time has passed and settled: 1h, or another divisor of a day
-    #[arg(long, value_name = "DURATION", env = "CHATLAKE_EVERY", value_parser = parse_duration, conflicts_with_all = ["since", "plan"])]
+    #[arg(long, value_name = "DURATION", env = "CHATLAKE_EVERY", value_parser = parse_duration)]
     pub every: Option<SignedDuration>,
     /// While staying: answer /metrics and /healthz at this address
     #[arg(long, value_name = "HOST:PORT", env = "CHATLAKE_LISTEN")]
@@ -378,6 +378,11 @@ fn parse_compression(text: &str) -> std::result::Result<Compression, String> {
 }
 
 impl Sync {
+    /// How often to run, for a process that stays: a range, and a plan, are made once.
+    pub fn rhythm(&self) -> Option<SignedDuration> {
+        self.every.filter(|_| self.since.is_none() && !self.options.plan)
+    }
+
     /// The settings that these flags come to.
     pub fn settings(&self, config: &Config) -> Result<Settings> {
         let mut settings = self.options.settings(config)?;
@@ -394,12 +399,7 @@ impl Sync {
             })?),
             _ => None,
         };
-        if settings.range.is_some() && self.start.is_some() {
-            return Err(
-                usage("--start is for automatic mode, --since and --until are a range").hint("leave out one of them")
-            );
-        }
-        settings.start = self.start;
+        settings.start = self.start.filter(|_| settings.range.is_none());
         settings.replace = self.replace;
         Ok(settings)
     }

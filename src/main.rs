@@ -89,7 +89,7 @@ async fn run(cli: &Cli, config: Option<&Config>, progress: &Arc<Progress>) -> Re
     let manners = &cli.manners;
     let columns = &config.cloned().unwrap_or_default();
     match &cli.command {
-        Command::Sync(sync) => match sync.every {
+        Command::Sync(sync) => match sync.rhythm() {
             Some(every) => stay(sync, every, &sync.settings(columns)?, manners, progress).await,
             None => job(Job::Sync, &sync.options, &sync.settings(columns)?, manners, progress).await,
         },

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 
+use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches};
 use toml::{Table, Value};
 
@@ -49,7 +50,9 @@ impl From<Error> for Refusal {
 /// Understands a command line, the name of the program first, and the configuration that it, or a variable, names.
 pub fn parse(arguments: impl IntoIterator<Item = impl Into<OsString>>) -> Result<Parsed, Refusal> {
     let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
-    let cli = Cli::from_arg_matches(&Cli::command().try_get_matches_from(&arguments)?)?;
+    let matches = Cli::command().try_get_matches_from(&arguments)?;
+    check_typed(&matches)?;
+    let cli = Cli::from_arg_matches(&matches)?;
     let named = cli.manners.config.as_deref().filter(|path| !path.as_os_str().is_empty());
     // The file that a variable names may be the one to be written.
     let Some(path) = named.filter(|_| !matches!(cli.command, super::Command::Init(_))) else {
@@ -59,6 +62,21 @@ pub fn parse(arguments: impl IntoIterator<Item = impl Into<OsString>>) -> Result
     let defaults = Defaults::check(&config.options, path)?;
     let matches = defaults.into(Cli::command()).try_get_matches_from(&arguments)?;
     Ok(Parsed { cli: Cli::from_arg_matches(&matches)?, config: Some(config) })
+}
+
+/// Options of `sync` of which only one can be meant when both are typed. As a variable or a key, the first of each pair is what all runs
+/// have in common, and the second, of one run, is stronger.
+const ONE_OF: [(&str, &str); 3] = [("start", "since"), ("every", "since"), ("every", "plan")];
+
+fn check_typed(matches: &ArgMatches) -> Result<(), Error> {
+    let Some(("sync", typed)) = matches.subcommand() else { return Ok(()) };
+    let is_typed = |option: &str| typed.value_source(option) == Some(ValueSource::CommandLine);
+    match ONE_OF.iter().find(|(lasting, once)| is_typed(lasting) && is_typed(once)) {
+        Some((lasting, once)) => {
+            Err(usage(format!("--{lasting} and --{once} do not go together")).hint("leave out one of them"))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Every option that may stand in a configuration, each once, in the order of the commands' help.
@@ -202,7 +220,7 @@ pub(super) fn in_force(config: Option<&Config>, path: &Path) -> Result<Vec<(Arg,
                 .hint(format!("check the variable {}", variable(&option)))
         })?;
         let place = match matches.value_source(&key) {
-            Some(clap::parser::ValueSource::EnvVariable) => Place::Variable,
+            Some(ValueSource::EnvVariable) => Place::Variable,
             _ if default.is_some() => Place::Configuration,
             _ => Place::Default,
         };

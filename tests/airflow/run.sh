@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# run.sh DIR [CHECK...]: runs the DAGs of integrations/airflow in Airflow against the simulator, by drive.py, in an environment
-# that it makes below DIR. CHATLAKE_TEST_CHATLAKE and CHATLAKE_TEST_SIMULATOR name the programs.
+# run.sh DIR [CHECK...]: runs the DAGs of integrations/airflow in Airflow against the simulator, by drive.py, and
+# follows docs/airflow.md, by page.py, in an environment that it makes below DIR. CHATLAKE_TEST_CHATLAKE and CHATLAKE_TEST_SIMULATOR name the programs.
 set -euo pipefail
 
 tools=$1
@@ -19,3 +19,4 @@ cp -r integrations/airflow "$scratch/package"
 
 export PYTHONPATH=$scratch/installed PYTHONDONTWRITEBYTECODE=1
 "$venv/bin/python" tests/airflow/drive.py "$@"
+if [[ $# == 0 ]]; then PATH=$venv/bin:$PATH python tests/airflow/page.py; fi

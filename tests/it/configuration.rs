@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::bench::{Bench, two_days};
+use crate::bench::{Bench, at, two_days};
 
 fn in_force(bench: &Bench, flags: &[&str]) -> Value {
     let ran = bench.run(&[&["config", "--json"][..], flags].concat());
@@ -97,4 +97,24 @@ fn the_page_has_every_option() {
         "docs/configuration.md differs from the options; write it again by\n  \
          INSTA_UPDATE=always cargo nextest run -E 'test(the_page_has_every_option)'"
     );
+}
+
+/// Where a lake begins and how often it is looked after stand in the file of all runs; a range is asked for once in a while beside that.
+#[test]
+fn a_range_is_stronger_than_what_all_runs_have_in_common() {
+    let mut bench = Bench::new(&two_days());
+    bench.set_time(at("2026-01-08T00:10:00Z"));
+    let path = bench.folder.path().join("chatlake.toml");
+    std::fs::write(&path, "start = 2026-01-06\nevery = \"6h\"\n").unwrap();
+    bench.set("CHATLAKE_CONFIG", path.to_str().unwrap());
+    let summary = bench.sync("2026-01-05", "2026-01-06", &[]).assert_status(0, "committed");
+    assert_eq!(summary["cells"].as_array().unwrap().len(), 4, "cells are as long as runs are apart");
+    bench.set("CHATLAKE_START", "2026-01-06");
+    bench.set("CHATLAKE_EVERY", "12h");
+    bench.sync("2026-01-07", "2026-01-08", &[]).assert_status(0, "committed");
+    assert_eq!(bench.run(&["sync", "--plan"]).code, 0);
+    for option in [["--start", "2026-01-06"], ["--every", "1h"]] {
+        let both = [option[0], "--since", "do not go together"];
+        bench.sync("2026-01-05", "2026-01-06", &option).assert_refused(2, &both);
+    }
 }

@@ -1,6 +1,6 @@
 //! The commands of the documentation, run as they are written: page by page, in an empty folder, with the variables that the page asks for.
 //!
-//! A block that needs what a test cannot have says so in a comment, `# needs ...`.
+//! Left out is what needs Docker or a cluster, by its first word, and what says in a comment what it needs, `# needs ...`.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -17,9 +17,11 @@ use simulator::{BadLine, Effect, Fault, Insertion, Size, World};
 use crate::bench::{Bench, Place, at, seed, two_days};
 
 /// Pages whose commands are run by something else, and by what.
-const ELSEWHERE: [(&str, &str); 3] = [
+const ELSEWHERE: [(&str, &str); 5] = [
     ("CONTRIBUTING.md", ".ci/run"),
-    ("docs/airflow.md", "tests/airflow/drive.py"),
+    ("docs/airflow.md", "tests/airflow/page.py"),
+    ("docs/containers.md", "tests/containers/drive.py"),
+    ("docs/kubernetes.md", "tests/containers/drive.py"),
     ("integrations/airflow/README.md", "tests/airflow/run.sh"),
 ];
 
@@ -66,7 +68,9 @@ fn blocks(page: &str) -> Vec<Block> {
 
 impl Block {
     fn is_run(&self) -> bool {
-        ["sh", "python", "sql"].contains(&self.language.as_str()) && !self.text.contains(" needs ")
+        let needs =
+            |line: &str| line.starts_with("docker ") || line.starts_with("kubectl ") || line.contains("# needs ");
+        ["sh", "python", "sql"].contains(&self.language.as_str()) && !self.text.lines().any(needs)
     }
 }
 
@@ -93,7 +97,7 @@ fn run(bench: &Bench, page: &str) {
         let text = block.text.replace("s3://bucket/", &lake).replace("YOUR_KEY", bench.simulator.key());
         match block.language.as_str() {
             "python" => writeln!(script, "python - <<'PYTHON'\n{text}PYTHON").unwrap(),
-            "sql" => writeln!(script, "duckdb <<'SQL'\n{text}SQL").unwrap(),
+            "sql" => writeln!(script, "duckdb > /dev/null <<'SQL'\n{text}SQL").unwrap(),
             _ => script.push_str(&text),
         }
     }

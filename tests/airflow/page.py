@@ -1,0 +1,87 @@
+"""Follows docs/airflow.md from an empty folder, command by command, until the scheduler has filled a bucket hour by hour.
+
+Only the installation is left out, which is there. The lake is in the S3 server that CHATLAKE_TEST_S3_ENDPOINT names, in a folder without one.
+"""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+
+from airflow_process import Database, settings
+from app import KEY, SECRET, App
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+HOURS = 3
+WAIT_SECONDS = 300
+
+PRELUDE = """
+set -euo pipefail
+# What is installed already.
+python3() { mkdir -p airflow-venv/bin && : > airflow-venv/bin/activate; }
+pip() { :; }
+# It runs for as long as nobody stops it.
+airflow() {
+  [[ $1 == standalone ]] || { command airflow "$@"; return; }
+  set -m
+  command airflow standalone > standalone.log 2>&1 &
+  local status=0
+  python "$PAGE" --wait || status=$?
+  kill -TERM -- -$!
+  wait $! || true
+  set +m
+  return "$status"
+}
+"""
+
+
+def commands(place):
+    text = (ROOT / "docs" / "airflow.md").read_text()
+    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    assert len(blocks) >= 4, blocks
+    return "".join(blocks).replace("s3://bucket/chat", place).replace('"KEY"', f'"{KEY}"').replace('"SECRET"', f'"{SECRET}"')
+
+
+def hours():
+    """How many hours the scheduler has brought in."""
+    query = "SELECT count(*) FROM dag_run WHERE dag_id = 'chatlake_hourly' AND run_type = 'scheduled' AND state = 'success'"
+    return Database(pathlib.Path(os.environ["AIRFLOW_HOME"])).rows(query)[0][0]
+
+
+def wait():
+    deadline = time.monotonic() + WAIT_SECONDS
+    while hours() < HOURS:
+        if time.monotonic() > deadline:
+            sys.exit(f"the scheduler has brought in {hours()} of {HOURS} hours:\n{pathlib.Path('standalone.log').read_text()}")
+        time.sleep(1)
+
+
+def main():
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        (folder / "integrations").symlink_to(ROOT / "integrations")
+        with App(folder, first_day="2026-01-01") as app:
+            endpoint = os.environ.get("CHATLAKE_TEST_S3_ENDPOINT")
+            place = f"file://{folder}/lake"
+            env = {**os.environ, **settings(folder / "airflow-home"), **app.env(PAGE=__file__)}
+            if endpoint:
+                place = f"s3://{os.environ['CHATLAKE_TEST_S3_BUCKET']}/airflow/{uuid.uuid4()}"
+                env["AWS_ENDPOINT_URL"] = endpoint
+            # As the page says it.
+            for variable in ("AIRFLOW_HOME", "AIRFLOW_VAR_CHATLAKE_LAKE", "AIRFLOW__CORE__DAGS_FOLDER"):
+                env.pop(variable)
+            (folder / "page.sh").write_text(PRELUDE + commands(place))
+            ran = subprocess.run(["bash", "-x", "page.sh"], cwd=folder, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+            assert ran.returncode == 0, f"{ran.stdout}\n{ran.stderr}"
+            lake = {**env, "CHATLAKE_LAKE": place}
+            status = subprocess.run(["chatlake", "status"], env=lake, check=True, capture_output=True, text=True).stdout
+            assert "2026-01-01" in status, status
+            print(f"ok     the page is followed, {HOURS} scheduled hours and more are in {place.split(':')[0]}://")
+
+
+if __name__ == "__main__":
+    wait() if sys.argv[1:] == ["--wait"] else main()
