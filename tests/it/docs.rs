@@ -255,3 +255,47 @@ fn pages_for_operators() {
 fn pages_for_whoever_looks_after_the_data() {
     runs(&["docs/columns.md", "docs/convert.md", "docs/datasets.md", "docs/privacy.md", "docs/users.md"]);
 }
+
+/// What GitHub calls a heading in links.
+fn anchor(heading: &str) -> String {
+    let kept = heading.trim().to_lowercase();
+    kept.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c)).map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+/// The text of a page without its blocks.
+fn prose(page: &Path) -> String {
+    let text = std::fs::read_to_string(page).unwrap();
+    let mut is_inside = false;
+    let outside = text.lines().filter(|line| {
+        let is_fence = line.trim_start().starts_with("```");
+        is_inside ^= is_fence;
+        !is_inside && !is_fence
+    });
+    outside.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    let mut broken = Vec::new();
+    let more = ["ARCHITECTURE.md", "CHANGELOG.md", "simulator/README.md"].map(str::to_owned);
+    for page in pages().into_iter().chain(more) {
+        let path = root().join(&page);
+        let text = prose(&path);
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link) {
+            if link.contains("://") {
+                continue;
+            }
+            let (file, section) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() { path.clone() } else { path.parent().unwrap().join(file) };
+            let has_section = || {
+                let text = prose(&target);
+                section.is_empty()
+                    || text.lines().any(|line| line.starts_with('#') && anchor(line.trim_start_matches('#')) == section)
+            };
+            if !(target.is_dir() || target.is_file() && (section.is_empty() || has_section())) {
+                broken.push(format!("{page}: {link}"));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
