@@ -144,6 +144,43 @@ fn what_may_not_be_done_in_a_bucket_is_a_matter_of_permission() {
     }
 }
 
+/// Without an action of it something fails, so it is the least as well.
+#[test]
+fn the_policy_of_the_page_is_enough_and_not_too_much() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/stores.md");
+    let text = std::fs::read_to_string(page).unwrap();
+    let policy = text.split("```json\n").nth(1).unwrap().split("```").next().unwrap();
+    let mut policy: Value =
+        serde_json::from_str(&policy.replace("BUCKET", "limited").replace("PREFIX", "lake")).unwrap();
+    // The server does not tell itself what is listed. Everything that is lies below the prefix of the lake's store.
+    assert!(policy["Statement"][0].as_object_mut().unwrap().remove("Condition").is_some());
+    let runs = |policy: &Value| {
+        let limited = Limited::start(&[&policy.to_string()])?;
+        let mut bench = Bench::new(&two_days());
+        limited.lend_to(&mut bench);
+        // The server wants to see the right to many deletions at the bucket itself, AWS at each object.
+        bench.set("AWS_DISABLE_BULK_DELETE", "true");
+        let ended = [
+            &["sync", "--since", "2026-01-05", "--until", "2026-01-07", "--target-file-size", "1MiB"][..],
+            &["sync", "--since", "2026-01-05", "--until", "2026-01-06", "--replace"],
+            &["verify", "--deep"],
+            &["gc", "--delete"],
+            &["check"],
+        ]
+        .map(|arguments| bench.run(arguments).code);
+        Some(ended)
+    };
+    let Some(ended) = runs(&policy) else { return };
+    assert_eq!(ended, [0; 5]);
+    for action in ["s3:ListBucket", "s3:GetObject", "s3:PutObject", "s3:DeleteObject"] {
+        let mut less = policy.clone();
+        for statement in less["Statement"].as_array_mut().unwrap() {
+            statement["Action"].as_array_mut().unwrap().retain(|allowed| allowed != action);
+        }
+        assert_ne!(runs(&less).unwrap(), [0; 5], "{action}");
+    }
+}
+
 #[test]
 fn keys_that_the_server_does_not_know_are_a_matter_of_permission() {
     let Some(limited) = Limited::start(&["s3:*"]) else { return };

@@ -1,4 +1,5 @@
-"""An S3 server whose one user may do some things only: moto_limited.py ACTION... (s3:GetObject, s3:ListBucket, ...).
+"""An S3 server whose one user may do some things only: moto_limited.py ACTION... (s3:GetObject, s3:ListBucket, ...), or moto_limited.py POLICY,
+a policy as JSON for the bucket `limited`.
 
 Prints one line of JSON, {"endpoint", "bucket", "key", "secret"}, and serves on loopback until its standard input ends.
 """
@@ -31,8 +32,10 @@ def main() -> None:
     }
     iam = boto3.client("iam", **options)
     iam.create_user(UserName="user")
-    statement = {"Effect": "Allow", "Action": sys.argv[1:], "Resource": "*"}
-    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    policy = sys.argv[1]
+    if not policy.startswith("{"):
+        statement = {"Effect": "Allow", "Action": sys.argv[1:], "Resource": "*"}
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
     iam.put_user_policy(UserName="user", PolicyName="limited", PolicyDocument=policy)
     key = iam.create_access_key(UserName="user")["AccessKey"]
     boto3.client("s3", **options).create_bucket(Bucket=BUCKET)
