@@ -91,7 +91,12 @@ async fn run(cli: &Cli, config: Option<&Config>, progress: &Arc<Progress>) -> Re
     match &cli.command {
         Command::Sync(sync) => match sync.rhythm() {
             Some(every) => stay(sync, every, &sync.settings(columns)?, manners, progress).await,
-            None => job(Job::Sync, &sync.options, &sync.settings(columns)?, manners, progress).await,
+            None => {
+                if sync.every.is_none() && sync.listen.as_deref().is_some_and(|address| !address.is_empty()) {
+                    tracing::warn!("nothing answers at --listen without --every: this is one run");
+                }
+                job(Job::Sync, &sync.options, &sync.settings(columns)?, manners, progress).await
+            }
         },
         Command::Revisit(options) => job(Job::Revisit, options, &options.settings(columns)?, manners, progress).await,
         Command::Backfill(backfill) => {

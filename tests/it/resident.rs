@@ -105,6 +105,8 @@ fn what_cannot_be_is_refused_at_once() {
     let stays = ["sync", "--every", "1h", "--start", "2026-01-05"];
     bench.run(&[&stays[..], &["--listen", &taken]].concat()).assert_refused(2, &["cannot listen at", "--listen"]);
     bench.run(&["sync", "--every", "7h"]).assert_refused(2, &["does not divide a day", "--window"]);
+    let once = bench.sync("2026-01-05", "2026-01-06", &["--listen", &taken]);
+    assert!(once.code == 0 && once.stderr.contains("without --every"), "{once:#?}");
     // No origin: what only another command cures ends the process.
     bench.run(&["sync", "--every", "1h"]).assert_refused(2, &["--start"]);
     bench.unset("STREAM_API_SECRET");
