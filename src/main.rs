@@ -430,7 +430,10 @@ async fn show_schema(args: &SchemaArgs, config: Option<&Config>) -> Result<ExitC
                 .hint(format!("the datasets are {}", schema::DATASETS.join(", ")))
         })?)],
     };
-    let texts: Vec<String> = texts.into_iter().filter(|text| !text.is_empty()).collect();
+    let mut texts: Vec<String> = texts.into_iter().filter(|text| !text.is_empty()).collect();
+    if filled.is_some_and(|filled| filled.is_empty()) && texts.is_empty() {
+        texts.push("-- DuckDB shows files, and this lake has none yet.\n".to_owned());
+    }
     print(&texts.join("\n"))
 }
 
