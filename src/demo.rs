@@ -108,11 +108,7 @@ struct Changes {
 }
 
 /// What people do after their messages were exported.
-fn change(
-    world: &mut World,
-    messages: &[TrueMessage],
-    at: Timestamp,
-) -> std::result::Result<Changes, WorldError> {
+fn change(world: &mut World, messages: &[TrueMessage], at: Timestamp) -> std::result::Result<Changes, WorldError> {
     let pick =
         |skip: usize| messages.iter().filter(|message| message.deleted_at.is_none()).skip(skip).step_by(97).take(6);
     let mut changes = Changes::default();

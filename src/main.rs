@@ -422,7 +422,8 @@ async fn show_schema(args: &SchemaArgs, config: Option<&Config>) -> Result<ExitC
     };
     let texts: Vec<String> = match &args.dataset {
         None => {
-            let has_files = |schema: &&Arc<schema::Schema>| filled.as_ref().is_none_or(|filled| filled.contains(&schema.name()));
+            let has_files =
+                |schema: &&Arc<schema::Schema>| filled.as_ref().is_none_or(|filled| filled.contains(&schema.name()));
             schemas.iter().filter(has_files).map(|schema| form.show(schema)).collect()
         }
         Some(name) => vec![form.show(schemas.find(name).ok_or_else(|| {

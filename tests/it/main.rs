@@ -32,6 +32,7 @@ mod lost_answers;
 mod many;
 mod memory;
 mod options;
+mod queries;
 mod race;
 mod refusals;
 mod replace;
