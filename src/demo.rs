@@ -184,7 +184,7 @@ or with pandas (pip install pandas pyarrow):
     r[r['_vanished_at'].isna()].groupby('type').size().sort_values(ascending=False))
 
 What each column means: chatlake schema messages
-What analysts ask, with the answers for this lake: queries/
+What people ask, with the answers for this lake: queries/ in the repository
 ",
         days = days(first),
         messages = rows(first, "messages"),
