@@ -7,8 +7,9 @@ without a lake at first, in their order: `sh` by bash, `python` in one namespace
 a cluster or an account, and are parsed. What a document writes as s3://bucket/chat at http://localhost:9000 is its lake
 chatlake-demo, copied to the bucket. Without a bucket, or without Java for Spark, blocks that need them are not run.
 
-Then each query is translated for Spark, Trino and Athena, and run in Spark, DataFusion and Polars with the tables and views that
-the last document has made. The answers must be those in queries/expected, with which it compares DuckDB's itself.
+Then each query is translated for Spark, Trino and Athena, and run in Spark, DataFusion (`context`) and Polars (`frames`) with the
+tables and views that the last document has made there. The answers must be those in queries/expected. DuckDB's are compared
+with these by the document itself.
 
 Prints {"blocks": [{"document", "line", "language", "engine", "ran", "output"}], "answers": {ENGINE: [QUERY]}, "differences": [TEXT]}.
 A block that fails ends it with an error.
@@ -26,11 +27,7 @@ import sys
 from pathlib import Path
 
 import boto3
-import datafusion
 import duckdb
-import polars as pl
-import pyarrow as pa
-import pyarrow.fs as pafs
 import sqlglot
 from botocore.config import Config
 
@@ -84,7 +81,10 @@ class Runner:
             copy(self.bucket)
             self.is_copied = True
         if language == "sh":
-            printed.write(subprocess.run(["bash", "-euo", "pipefail", "-c", code], check=True, stdout=subprocess.PIPE, text=True).stdout)
+            ran = subprocess.run(["bash", "-euo", "pipefail", "-c", code], stdout=subprocess.PIPE, text=True)
+            if ran.returncode != 0:
+                sys.exit(f"{block['document']}:{block['line']} ended with {ran.returncode}:\n{ran.stdout}")
+            printed.write(ran.stdout)
         elif language == "sql":
             for row in self.database.execute(code).fetchall():
                 print(*row, file=printed)
@@ -108,31 +108,6 @@ def copy(bucket: str) -> None:
     for file in LAKE.rglob("*"):
         if file.is_file():
             s3.upload_file(str(file), name, f"{prefix}/{file.relative_to(LAKE)}")
-
-
-def views() -> list[tuple[str, str]]:
-    """The views that lake.sql makes of tables: name and query."""
-    made = re.findall(r'CREATE OR REPLACE VIEW "(\w+)" AS\n(.*?);', Path("lake.sql").read_text(), re.DOTALL)
-    return [(name, query) for name, query in made if "read_parquet" not in query]
-
-
-def in_datafusion():
-    context = datafusion.SessionContext()
-    for folder in LAKE.glob("[a-z]*"):
-        partition = next(folder.iterdir()).name.split("=")[0]
-        context.register_parquet(folder.name, f"{folder}/", table_partition_cols=[(partition, pa.date32())])
-    for name, query in views():
-        context.sql(f"CREATE VIEW {name} AS {query}")
-    return lambda query: context.sql(query).to_arrow_table()
-
-
-def in_polars():
-    context = pl.SQLContext({
-        folder.name: pl.scan_parquet(f"{folder}/**/*.parquet", hive_partitioning=True) for folder in LAKE.glob("[a-z]*")
-    })
-    for name, query in views():
-        context.register(name, context.execute(query))
-    return lambda query: context.execute(query, eager=True).to_arrow()
 
 
 def text(value) -> str:
@@ -163,7 +138,11 @@ def main() -> None:
                 output = runner.run(block)
                 del block["code"]
                 blocks.append({**block, "ran": output is not None, "output": output or ""})
-        asks = {"datafusion": in_datafusion(), "polars": in_polars()}
+        context, frames = runner.names["context"], runner.names["frames"]
+        asks = {
+            "datafusion": lambda query: context.sql(query).to_arrow_table(),
+            "polars": lambda query: frames.execute(query, eager=True).to_arrow(),
+        }
         if spark:
             asks["spark"] = lambda query: spark.session.sql(query).toArrow()
         answers, differences = {engine: [] for engine in asks}, []
