@@ -141,7 +141,7 @@ impl Ddl {
         let (dataset, day) = (&schema.dataset, schema.partition_by.column());
         let mut notes = match self.engine {
             Engine::Duckdb => vec![
-                "DuckDB. Files are found at every query. A dataset that has none yet cannot be shown: leave its statement out.".to_owned(),
+                "DuckDB. Files are found at every query. A dataset that has none yet cannot be shown: with --lake its statement is not there.".to_owned(),
                 "For s3:// first, with the keys that the environment has: LOAD httpfs and CREATE SECRET (TYPE s3, PROVIDER credential_chain)".to_owned(),
             ],
             Engine::Trino => vec![

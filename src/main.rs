@@ -417,19 +417,27 @@ async fn show_schema(args: &SchemaArgs, config: Option<&Config>) -> Result<ExitC
         Err(_) => None,
     };
     let form = args.form(shape.as_ref())?;
+    let filled = shape.as_ref().map(|shape| shape.filled.clone()).filter(|_| form.needs_files());
     let schemas = match (shape, wanted) {
         (Some(shape), _) => shape.schemas,
         (None, Some(wanted)) => Schemas::new(&Columns::default().with(&wanted)?)?,
         (None, None) => Schemas::default(),
     };
     let texts: Vec<String> = match &args.dataset {
-        None => schemas.iter().map(|schema| form.show(schema)).collect(),
+        None => {
+            let has_files =
+                |schema: &&Arc<schema::Schema>| filled.as_ref().is_none_or(|filled| filled.contains(&schema.name()));
+            schemas.iter().filter(has_files).map(|schema| form.show(schema)).collect()
+        }
         Some(name) => vec![form.show(schemas.find(name).ok_or_else(|| {
             Error::new(Kind::Usage, format!("there is no dataset `{name}`"))
                 .hint(format!("the datasets are {}", schema::DATASETS.join(", ")))
         })?)],
     };
-    let texts: Vec<String> = texts.into_iter().filter(|text| !text.is_empty()).collect();
+    let mut texts: Vec<String> = texts.into_iter().filter(|text| !text.is_empty()).collect();
+    if filled.is_some_and(|filled| filled.is_empty()) && texts.is_empty() {
+        texts.push("-- DuckDB shows files, and this lake has none yet.\n".to_owned());
+    }
     print(&texts.join("\n"))
 }
 

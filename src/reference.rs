@@ -1,6 +1,6 @@
 //! A schema as people and programs read it.
 
-use crate::ddl::Ddl;
+use crate::ddl::{Ddl, Engine};
 use crate::lake::layout::Key;
 use crate::schema::{Column, Context, Kind, Schema, Source};
 
@@ -22,6 +22,11 @@ pub enum Form {
 }
 
 impl Form {
+    /// Whether it is of no use for a dataset without files: DuckDB takes a view's columns from what it reads.
+    pub fn needs_files(&self) -> bool {
+        matches!(self, Self::Ddl(ddl) | Self::Views(ddl) if ddl.engine == Engine::Duckdb)
+    }
+
     /// The text of one schema.
     pub fn show(&self, schema: &Schema) -> String {
         match self {

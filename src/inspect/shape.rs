@@ -1,5 +1,7 @@
 //! `chatlake schema` of a lake: which columns its files have, and how its folders are named.
 
+use std::collections::BTreeSet;
+
 use crate::columns::{Schemas, Wanted};
 use crate::error::Result;
 use crate::lake::Lake;
@@ -13,6 +15,8 @@ pub struct Shape {
     pub schemas: Schemas,
     /// Whether messages and reactions have folders by channel type too; none before there is a lake.
     pub by_channel_type: Option<bool>,
+    /// The datasets that have files, by the names that schemas have there.
+    pub filled: BTreeSet<String>,
 }
 
 /// Looks at the log of a lake. One that is still to be made has the columns of the schemas. With `wanted`, the columns are those that a
@@ -32,5 +36,6 @@ pub async fn shape(lake: &Lake, wanted: Option<&Wanted>) -> Result<Shape> {
         },
         schemas: Schemas::new(&columns)?,
         by_channel_type: identity.map(|identity| identity.partition_by.len() > 1),
+        filled: state.files().map(|live| live.file.dataset.clone()).collect(),
     })
 }

@@ -1,7 +1,7 @@
-//! What analysts' engines make of a lake: DuckDB, Polars, PyArrow and Spark read it alike, and the statements that
-//! `chatlake schema --format ddl` prints show it to Spark, Trino and Athena.
+//! What analysts' engines make of a lake: DuckDB, Polars, PyArrow, pandas, DataFusion and Spark read it alike, and the statements
+//! that `chatlake schema` prints show it to Spark, Trino and Athena.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -15,10 +15,16 @@ use simulator::{BadLine, Effect, Fault, Insertion, Size, World};
 use crate::bench::{Bench, Place, at, hours, seed, two_days};
 
 /// The output of a script in `tests/tools` for this input.
-fn script(name: &str, arguments: &[&str], input: &str) -> Value {
+pub fn script(name: &str, arguments: &[&str], input: &str) -> Value {
+    script_with(&BTreeMap::new(), name, arguments, input)
+}
+
+/// The same with these variables besides.
+pub fn script_with(env: &BTreeMap<String, String>, name: &str, arguments: &[&str], input: &str) -> Value {
     let python = std::env::var("CHATLAKE_TEST_PYTHON").expect("CHATLAKE_TEST_PYTHON: run the tests by ./test");
     let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "tests/tools", name].iter().collect();
     let mut command = Command::new(python);
+    command.envs(env);
     command.arg(path).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut process = command.spawn().unwrap();
     process.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
@@ -39,13 +45,17 @@ fn sql(bench: &Bench, format: &str, engine: &str, more: &[&str]) -> String {
 
 /// A lake with rows in every dataset.
 fn full(arguments: &[&str]) -> Bench {
+    full_at(Place::Folder, arguments).unwrap()
+}
+
+fn full_at(place: Place, arguments: &[&str]) -> Option<Bench> {
     let switches = Switches { read_lines: ChannelLines::PerChannel, calls_and_devices: true, ..Switches::default() };
-    let bench = Bench::with(World::seeded(seed(), &two_days()), switches, Place::Folder).unwrap();
+    let bench = Bench::with(World::seeded(seed(), &two_days()), switches, place)?;
     let lines = vec![Insertion { at_line: 0, line: BadLine::Text { text: "no JSON, 'quoted' \u{e9}".into() } }];
     bench.simulator.add_fault(Fault::on("ExportChannels", Effect::BadLines { lines }));
     bench.sync("2026-01-05", "2026-01-07", arguments).assert_status(0, "committed");
     assert_eq!(bench.run(&["users", "--user-id", "amara"]).code, 0);
-    bench
+    Some(bench)
 }
 
 /// Where a dataset is below the lake.
@@ -97,27 +107,46 @@ fn every_engine_reads_the_same_from_lakes_with_one_schema_and_with_three() {
         ddl(&benches[2], "spark", &["messages"]),
     ];
     let lakes = benches.iter().map(|bench| &bench.lake).zip(&statements);
-    let job: Vec<Value> = lakes.map(|(lake, statements)| json!({ "lake": lake, "statements": statements })).collect();
+    let mut job: Vec<Value> = lakes.map(|(lake, tables)| json!({ "lake": lake, "tables": tables })).collect();
+    let in_duckdb = ["ddl", "views"].map(|format| sql(&benches[0], format, "duckdb", &[])).concat();
+    job[0]["views"] = json!({ "duckdb": in_duckdb, "spark": sql(&benches[0], "views", "spark", &[]) });
     let found = script("read_engines.py", &[], &Value::from(job).to_string());
     let has_spark = found["spark"] == true;
     for (bench, lake) in benches.iter().zip(found["lakes"].as_array().unwrap()) {
-        assert_eq!(lake["differences"], json!([]));
-        let messages = bench.read().rows["messages"];
-        let engines = lake["engines"].as_object().unwrap();
-        assert_eq!(engines.len(), if has_spark { 4 } else { 3 });
-        for (engine, rows) in engines {
-            assert_eq!(*rows, messages, "{engine}");
-        }
+        all_read_alike(bench, lake, if has_spark { 6 } else { 5 });
     }
     three_versions_are_one_table(found["lakes"][2]["messages"].as_array().unwrap());
     if has_spark {
         tables_are_whole(&benches[0], &found["lakes"][0]["tables"], schema::all());
+        let views = found["lakes"][0]["views"].as_object().unwrap();
+        assert_eq!(views.len(), schema::all().len() - 2, "{views:?}");
+        assert!(views.values().all(|rows| rows.as_u64() > Some(0)), "{views:?}");
         tables_are_whole(&benches[1], &found["lakes"][1]["tables"], &schema::all()[..2]);
         let types = [0, 1, 2].map(|lake| &found["lakes"][lake]["tables"]["messages"]["types"]);
         assert_eq!(types.map(|types| types["channel_type"] == "string"), [false, true, false]);
         let promoted = ["order_id", "order_id__string", "amount"].map(|column| &types[2][column]);
         assert_eq!(promoted, ["bigint", "string", "double"]);
     }
+}
+
+/// All rows, and the day of their folder as a date.
+fn all_read_alike(bench: &Bench, lake: &Value, count: usize) {
+    assert_eq!(lake["differences"], json!([]));
+    let messages = bench.read().rows["messages"];
+    let engines = lake["engines"].as_object().unwrap();
+    assert_eq!(engines.len(), count);
+    for (engine, rows) in engines {
+        assert_eq!(*rows, messages, "{engine}");
+        assert_eq!(lake["days"][engine], "date32[day]", "{engine}");
+    }
+}
+
+#[test]
+fn a_lake_in_a_bucket_reads_like_one_in_a_folder() {
+    let Some(bench) = full_at(Place::S3, &[]) else { return };
+    let job = json!([{ "lake": bench.lake }]).to_string();
+    let found = script_with(bench.env(), "read_engines.py", &[], &job);
+    all_read_alike(&bench, &found["lakes"][0], 5);
 }
 
 /// Rows of every dataset, and every column with its comment.
@@ -230,6 +259,48 @@ fn the_same_columns_are_declared_to_every_engine() {
         assert_eq!(athena["properties"]["storage.location.template"], format!("s3://bucket/chat/{folder}/{template}"));
         assert_eq!(athena["properties"][format!("projection.{}.type", partitions[0])], "date");
     }
+}
+
+#[test]
+fn views_of_every_engine_have_the_columns_of_their_tables() {
+    let bench = Bench::new(&Size { channels: 1, days: 1, ..two_days() });
+    let arguments = ["--location", "s3://bucket/chat", "--partition-by", "event_date,channel_type"];
+    for engine in ["trino", "athena", "spark"] {
+        let views = script("parse_sql.py", &[engine], &sql(&bench, "views", engine, &arguments));
+        let mut left: BTreeSet<&str> = views.as_object().unwrap().keys().map(String::as_str).collect();
+        for schema in schema::all() {
+            let by_event = schema.partition_by.column() == "event_date";
+            let name = format!("{}_{}", if by_event { "current" } else { "latest" }, schema.dataset);
+            if !left.remove(name.as_str()) {
+                assert!(["other", "quarantine"].contains(&schema.dataset.as_str()), "{engine}: {name}");
+                continue;
+            }
+            let mut names: Vec<&str> = schema.columns.iter().map(|column| column.name.as_str()).collect();
+            names.push(schema.partition_by.column());
+            names.extend(by_event.then_some("channel_type"));
+            assert_eq!(views[&name], json!({ "columns": names, "from": [schema.dataset] }), "{engine}");
+        }
+        assert_eq!(left, BTreeSet::new(), "{engine}");
+    }
+}
+
+/// Without files there is nothing that DuckDB could take a view's columns from.
+#[test]
+fn duckdb_is_told_of_the_datasets_that_a_lake_has() {
+    let bench = Bench::new(&Size { channels: 4, days: 1, ..two_days() });
+    let all = ddl(&bench, "duckdb", &[]);
+    assert_eq!(all, "-- DuckDB shows files, and this lake has none yet.\n");
+    bench.sync("2026-01-05", "2026-01-06", &[]).assert_status(0, "committed");
+    let statements = [ddl(&bench, "duckdb", &[]), sql(&bench, "views", "duckdb", &[])].concat();
+    for absent in ["reads", "other", "quarantine"] {
+        assert!(!statements.contains(absent), "{absent}: {statements}");
+    }
+    let queries = ["SELECT count(*) FROM current_messages", "SELECT count(*) FROM latest_users"];
+    let found = script("run_sql.py", &[], &json!({ "statements": statements, "queries": queries }).to_string());
+    assert_eq!(found[0][0][0], bench.read().rows["messages"]);
+    assert!(found[1][0][0].as_u64() > Some(0));
+    assert!(ddl(&bench, "duckdb", &["reads"]).contains("reads/**/*.parquet"), "one that is named is shown");
+    assert!(ddl(&bench, "spark", &[]).contains("`reads`"), "a table has its own columns");
 }
 
 /// Name, type and comment of each column, without what is said differently: quotes, and whether a time is an instant.

@@ -35,6 +35,7 @@ mod many;
 mod memory;
 mod network;
 mod options;
+mod queries;
 mod race;
 mod refusals;
 mod replace;

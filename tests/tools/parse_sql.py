@@ -1,9 +1,10 @@
-"""Parse CREATE TABLE statements in a dialect of sqlglot and print what they declare, one JSON object for all.
+"""Parse CREATE TABLE and CREATE VIEW statements in a dialect of sqlglot and print what they declare, one JSON object for all.
 
     parse_sql.py trino|athena|spark < STATEMENTS
 
 Prints {TABLE: {"columns": [[NAME, TYPE, COMMENT]], "partitions": [NAME], "location": TEXT, "format": TEXT,
-"properties": {NAME: VALUE}}}, with types as DuckDB calls them. A statement that sqlglot takes for anything but CREATE TABLE ends it with an error.
+"properties": {NAME: VALUE}}}, with types as DuckDB calls them; for views {VIEW: {"columns": [NAME], "from": [TABLE]}}. A
+statement that sqlglot takes for anything else ends it with an error.
 """
 
 import json
@@ -42,14 +43,22 @@ def declared(create: exp.Create) -> dict:
     }
 
 
+def seen(create: exp.Create) -> dict:
+    query = create.expression
+    return {"columns": query.named_selects, "from": [table.name for table in query.find_all(exp.Table)]}
+
+
 def main() -> None:
     dialect = sys.argv[1]
-    tables = {}
+    found = {}
     for create in sqlglot.parse(sys.stdin.read(), dialect=dialect):
-        if not isinstance(create, exp.Create) or create.kind != "TABLE":
-            sys.exit(f"this is no CREATE TABLE to {dialect}: {create.sql(dialect)[:200]}")
-        tables[create.this.this.name] = declared(create)
-    print(json.dumps(tables))
+        if isinstance(create, exp.Create) and create.kind == "TABLE":
+            found[create.this.this.name] = declared(create)
+        elif isinstance(create, exp.Create) and create.kind == "VIEW":
+            found[create.this.name] = seen(create)
+        else:
+            sys.exit(f"this creates nothing to {dialect}: {create.sql(dialect)[:200]}")
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

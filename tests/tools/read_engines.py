@@ -1,20 +1,21 @@
-"""Read lakes as the engines of analysts read them, and print how they differ: DuckDB, Polars, PyArrow and Spark.
+"""Read lakes as the engines of analysts read them, and print how they differ: DuckDB, Polars, PyArrow, pandas, DataFusion, Spark.
 
     read_engines.py < JOB
     read_engines.py --java
 
-JOB is a JSON list of {"lake": FOLDER, "statements": SQL}. Of every lake, `messages` is read by name with each engine, as
-docs/datasets.md tells, and each table that the statements declare in Spark is compared with what DuckDB reads from its
-folder: all rows, all columns, all values. One Spark session serves all lakes, for it starts slowly.
+JOB is a JSON list of {"lake": FOLDER or s3://BUCKET/PREFIX, "tables": SQL, "views": {"duckdb": SQL, "spark": SQL}}; all but the
+lake may be absent. Of every lake, `messages` is read by name with each engine, as docs/querying.md tells, and each table that
+`tables` declares in Spark is compared with what DuckDB reads from its folder: all rows, all columns, all values. `views` are made
+in both, and compared likewise. One Spark session serves all lakes, for it starts slowly; it reads folders, since it comes
+without a client of S3. At s3://, AWS_ENDPOINT_URL says where.
 
-Prints {"spark": BOOL, "lakes": [{"engines": {NAME: ROWS}, "tables": {NAME: {"rows": N, "types": {NAME: TYPE},
-"comments": {NAME: TEXT}, "absent": [NAME]}}, "messages": [ROW], "differences": [TEXT]}]}, where absent columns are those
-that no file has. Without Java 17 there is no Spark: "spark" is false and "tables" is empty. --java tells by its exit
-code whether it is there.
+Prints {"spark": BOOL, "lakes": [{"engines": {NAME: ROWS}, "days": {NAME: TYPE}, "tables": {NAME: {"rows": N, "types": {NAME: TYPE},
+"comments": {NAME: TEXT}, "absent": [NAME]}}, "views": {NAME: ROWS}, "messages": [ROW], "differences": [TEXT]}]}, where absent
+columns are those that no file has, and days is the type that event_date has. Without Java 17 there is no Spark: "spark" is false,
+"tables" and "views" are empty. --java tells by its exit code whether it is there.
 """
 
 import datetime
-import glob
 import json
 import os
 import re
@@ -22,11 +23,19 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
+import datafusion
 import duckdb
+import pandas as pd
 import polars as pl
 import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.fs as pafs
 import pyarrow.parquet as pq
+from datafusion.object_store import AmazonS3
+
+from read_lake import open_lake
 
 
 def folder_of(lake: str, dataset: str) -> str:
@@ -34,15 +43,42 @@ def folder_of(lake: str, dataset: str) -> str:
     return f"{lake}/{folders.get(dataset, dataset)}"
 
 
+def partitions_of(folder: str) -> pa.Schema:
+    """The columns that the paths of its files have, with their types."""
+    names = re.findall(r"(\w+)=", files_of(folder)[0].removeprefix(folder))
+    return pa.schema({name: pa.date32() if name.endswith("_date") else pa.string() for name in names})
+
+
 def files_of(folder: str) -> list[str]:
-    return sorted(glob.glob(f"{folder}/**/*.parquet", recursive=True))
+    fs, root = open_lake(folder)
+    found = fs.get_file_info(pafs.FileSelector(root, recursive=True))
+    scheme = "s3://" if folder.startswith("s3://") else ""
+    return sorted(scheme + info.path for info in found if info.path.endswith(".parquet"))
+
+
+def duckdb_extension(name: str) -> Path:
+    """Where a package of this DuckDB's version has put it: INSTALL would ask a server of its own."""
+    module = __import__(f"duckdb_extension_{name}")
+    return next(Path(module.__path__[0]).glob(f"extensions/v{duckdb.__version__}/{name}.duckdb_extension"))
+
+
+def duckdb_of(folder: str) -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect(config={"threads": 1})
+    connection.execute("SET TimeZone = 'UTC'")
+    if folder.startswith("s3://"):
+        scheme, address = os.environ["AWS_ENDPOINT_URL"].split("://")
+        for name in ("httpfs", "aws"):
+            connection.execute(f"LOAD '{duckdb_extension(name)}'")
+        connection.execute(
+            "CREATE SECRET (TYPE s3, PROVIDER credential_chain, CHAIN 'env',"
+            f" ENDPOINT '{address}', URL_STYLE 'path', USE_SSL {scheme == 'https'})"
+        )
+    return connection
 
 
 def by_duckdb(folder: str) -> pa.Table:
-    connection = duckdb.connect(config={"threads": 1})
-    connection.execute("SET TimeZone = 'UTC'")
     files = f"{folder}/**/*.parquet"
-    return connection.sql(f"FROM read_parquet('{files}', hive_partitioning = true, union_by_name = true)").to_arrow_table()
+    return duckdb_of(folder).sql(f"FROM read_parquet('{files}', hive_partitioning = true, union_by_name = true)").to_arrow_table()
 
 
 def by_polars(folder: str) -> pa.Table:
@@ -50,12 +86,32 @@ def by_polars(folder: str) -> pa.Table:
     return pl.concat(scans, how="diagonal_relaxed").collect().to_arrow()
 
 
+def schema_of(folder: str) -> pa.Schema:
+    fs, _ = open_lake(folder)
+    schemas = [pq.read_schema(file.removeprefix("s3://"), filesystem=fs) for file in files_of(folder)]
+    return pa.unify_schemas([*schemas, partitions_of(folder)], promote_options="permissive")
+
+
 def by_pyarrow(folder: str) -> pa.Table:
-    files = files_of(folder)
-    partitions = re.findall(r"(\w+)=", files[0].removeprefix(folder))
-    types = pa.schema({name: pa.date32() if name.endswith("_date") else pa.string() for name in partitions})
-    schema = pa.unify_schemas([pq.read_schema(file) for file in files] + [types], promote_options="permissive")
-    return pq.read_table(folder, schema=schema)
+    fs, root = open_lake(folder)
+    return ds.dataset(root, filesystem=fs, schema=schema_of(folder), partitioning="hive").to_table()
+
+
+def by_pandas(folder: str) -> pa.Table:
+    fs, root = open_lake(folder)
+    frame = pd.read_parquet(root, filesystem=fs, schema=schema_of(folder), dtype_backend="pyarrow")
+    return pa.Table.from_pandas(frame, preserve_index=False)
+
+
+def by_datafusion(folder: str) -> pa.Table:
+    context = datafusion.SessionContext()
+    if folder.startswith("s3://"):
+        bucket = folder.split("/")[2]
+        store = AmazonS3(bucket_name=bucket, endpoint=os.environ["AWS_ENDPOINT_URL"], allow_http=True)
+        context.register_object_store("s3://", store, bucket)
+    partitions = [(field.name, field.type) for field in partitions_of(folder)]
+    context.register_parquet("messages", f"{folder}/", table_partition_cols=partitions)
+    return context.table("messages").to_arrow_table()
 
 
 class Spark:
@@ -95,12 +151,15 @@ class Spark:
     def by_name(self, folder: str) -> pa.Table:
         return self.session.read.option("mergeSchema", "true").parquet(folder).toArrow()
 
-    def declare(self, statements: str, lake: str) -> list[str]:
-        """Runs the statements and yields the tables that they made, their days found as the notes before them say."""
+    def run(self, statements: str) -> None:
         lines = [line for line in statements.splitlines() if not line.startswith("--")]
         for statement in "\n".join(lines).split(";"):
             if statement.strip():
                 self.session.sql(statement)
+
+    def declare(self, statements: str, lake: str) -> list[str]:
+        """Runs the statements and yields the tables that they made, their days found as the notes before them say."""
+        self.run(statements)
         tables = [table.name for table in self.session.catalog.listTables()]
         for repair, name in re.findall(r"(MSCK REPAIR TABLE `(\w+)` SYNC PARTITIONS)", statements):
             if os.path.isdir(folder_of(lake, name)):
@@ -154,8 +213,28 @@ def differences(what: str, one: list[dict], other: list[dict]) -> list[str]:
     ][:10]
 
 
-def read(lake: str, statements: str, spark: Spark | None) -> dict:
-    engines = {"duckdb": by_duckdb, "polars": by_polars, "pyarrow": by_pyarrow}
+def compare_views(lake: str, views: dict[str, str], spark: Spark) -> tuple[dict[str, int], list[str]]:
+    """Makes the views in both, in Spark on tables that are there, and compares their rows."""
+    connection = duckdb_of(lake)
+    connection.execute(views["duckdb"])
+    spark.run(views["spark"])
+    names = re.findall(r"CREATE OR REPLACE VIEW `(\w+)`", views["spark"])
+    found, counted = [], {}
+    for name in names:
+        table = spark.table(name)
+        counted[name] = table.num_rows
+        expected = connection.table(name).to_arrow_table()
+        both = [column for column in table.column_names if column in expected.column_names]
+        found += differences(f"the view {name} in duckdb and spark", rows(expected.select(both)), rows(table.select(both)))
+        spark.session.sql(f"DROP VIEW `{name}`")
+    return counted, found
+
+
+def read(job: dict, spark: Spark | None) -> dict:
+    lake = job["lake"]
+    engines = {"duckdb": by_duckdb, "polars": by_polars, "pyarrow": by_pyarrow, "pandas": by_pandas, "datafusion": by_datafusion}
+    if lake.startswith("s3://"):
+        spark = None
     if spark:
         engines["spark"] = spark.by_name
     tables = {name: engine(folder_of(lake, "messages")) for name, engine in engines.items()}
@@ -164,7 +243,8 @@ def read(lake: str, statements: str, spark: Spark | None) -> dict:
     for name in engines.keys() - {"duckdb"}:
         found += differences(f"messages in duckdb and {name}", messages, rows(tables[name]))
     declared = {}
-    for name in spark.declare(statements, lake) if spark else []:
+    names = spark.declare(job.get("tables", ""), lake) if spark else []
+    for name in names:
         folder = folder_of(lake, name)
         table = spark.table(name)
         declared[name] = {"rows": table.num_rows, "types": spark.types(name), "comments": spark.comments(name), "absent": []}
@@ -174,10 +254,17 @@ def read(lake: str, statements: str, spark: Spark | None) -> dict:
             both = [column for column in table.column_names if column in expected.column_names]
             declared[name]["absent"] = [column for column in table.column_names if column not in both]
             found += differences(f"{name} in duckdb and a table of spark", rows(expected.select(both)), rows(table.select(both)))
+    views = {}
+    if spark and "views" in job:
+        views, unlike = compare_views(lake, job["views"], spark)
+        found += unlike
+    for name in names:
         spark.session.sql(f"DROP TABLE `{name}`")
     return {
         "engines": {name: table.num_rows for name, table in tables.items()},
+        "days": {name: str(table.schema.field("event_date").type) for name, table in tables.items()},
         "tables": declared,
+        "views": views,
         "messages": messages,
         "differences": found,
     }
@@ -198,9 +285,10 @@ def main() -> None:
     if sys.argv[1:] == ["--java"]:
         sys.exit(not has_java())
     job = json.load(sys.stdin)
-    spark = Spark() if has_java() else None
+    wants_spark = any("tables" in item for item in job)
+    spark = Spark() if wants_spark and has_java() else None
     try:
-        lakes = [read(item["lake"], item["statements"], spark) for item in job]
+        lakes = [read(item, spark) for item in job]
     finally:
         if spark:
             spark.stop()
