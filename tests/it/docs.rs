@@ -17,12 +17,14 @@ use simulator::{BadLine, Effect, Fault, Insertion, Size, World};
 use crate::bench::{Bench, Place, at, seed, two_days};
 
 /// Pages whose commands are run by something else, and by what.
-const ELSEWHERE: [(&str, &str); 5] = [
+const ELSEWHERE: [(&str, &str); 7] = [
     ("CONTRIBUTING.md", ".ci/run"),
     ("docs/airflow.md", "tests/airflow/page.py"),
     ("docs/containers.md", "tests/containers/drive.py"),
     ("docs/kubernetes.md", "tests/containers/drive.py"),
+    ("docs/querying.md", "tests/it/queries.rs"),
     ("integrations/airflow/README.md", "tests/airflow/run.sh"),
+    ("queries/README.md", "tests/it/queries.rs"),
 ];
 
 fn root() -> &'static Path {
