@@ -7,9 +7,9 @@ without a lake at first, in their order: `sh` by bash, `python` in one namespace
 a cluster or an account, and are parsed. What a document writes as s3://bucket/chat at http://localhost:9000 is its lake
 chatlake-demo, copied to the bucket. Without a bucket, or without Java for Spark, blocks that need them are not run.
 
-Then each query is translated for Spark, Trino and Athena, and run in Spark, DataFusion (`context`) and Polars (`frames`) with the
-tables and views that the last document has made there. The answers must be those in queries/expected. DuckDB's are compared
-with these by the document itself.
+Then each query is run in DataFusion (`context`) and Polars (`frames`) with the tables and views that the last document has made
+there, and those that it has translated for Spark (`answers`) are fetched. The answers must be those in queries/expected. DuckDB's
+are compared with these by the document itself. Translations for Trino and Athena are parsed.
 
 Prints {"blocks": [{"document", "line", "language", "engine", "ran", "output"}], "answers": {ENGINE: [QUERY]}, "differences": [TEXT]}.
 A block that fails ends it with an error.
@@ -28,6 +28,7 @@ from pathlib import Path
 
 import boto3
 import duckdb
+import pyarrow as pa
 import sqlglot
 from botocore.config import Config
 
@@ -115,8 +116,7 @@ def text(value) -> str:
     return "NULL" if value is None else str(plain(value))
 
 
-def compare(ask, name: str, query: str, engine: str) -> list[str]:
-    found = ask(query)
+def compare(found: pa.Table, name: str, engine: str) -> list[str]:
     answer = [found.column_names, *([text(value) for value in row.values()] for row in found.to_pylist())]
     with Path(f"queries/expected/{name}.csv").open(newline="") as file:
         expected = list(csv.reader(file))
@@ -138,23 +138,21 @@ def main() -> None:
                 output = runner.run(block)
                 del block["code"]
                 blocks.append({**block, "ran": output is not None, "output": output or ""})
-        context, frames = runner.names["context"], runner.names["frames"]
+        names = runner.names
         asks = {
-            "datafusion": lambda query: context.sql(query).to_arrow_table(),
-            "polars": lambda query: frames.execute(query, eager=True).to_arrow(),
+            "datafusion": lambda query: names["context"].sql(query.read_text()).to_arrow_table(),
+            "polars": lambda query: names["frames"].execute(query.read_text(), eager=True).to_arrow(),
         }
         if spark:
-            asks["spark"] = lambda query: spark.session.sql(query).toArrow()
+            asks["spark"] = lambda query: names["answers"][query.stem].toArrow()
         answers, differences = {engine: [] for engine in asks}, []
-        for file in sorted(Path("queries").glob("*.sql")):
-            query = file.read_text()
+        for query in sorted(Path("queries").glob("*.sql")):
             for dialect in ("trino", "athena"):
-                sqlglot.parse_one(sqlglot.transpile(query, read="duckdb", write=dialect)[0], dialect=dialect)
-            [in_spark] = sqlglot.transpile(query, read="duckdb", write="spark")
+                sqlglot.parse_one(sqlglot.transpile(query.read_text(), read="duckdb", write=dialect)[0], dialect=dialect)
             for engine, ask in asks.items():
-                if file.stem not in NOT_IN[engine]:
-                    differences += compare(ask, file.stem, in_spark if engine == "spark" else query, engine)
-                    answers[engine].append(file.stem)
+                if query.stem not in NOT_IN[engine]:
+                    differences += compare(ask(query), query.stem, engine)
+                    answers[engine].append(query.stem)
     finally:
         if spark:
             spark.stop()
