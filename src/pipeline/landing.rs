@@ -1,5 +1,7 @@
 //! What is staged becomes a commit, and the summary says what came of it.
 
+use std::collections::BTreeMap;
+
 use super::{Exported, Pipeline, StagedUsers};
 use crate::decode::Tally;
 use crate::error::Result;
@@ -81,6 +83,12 @@ fn add(file: &DataFile, summary: &mut Summary) {
 }
 
 fn count(exported: &Exported, entry: Option<u64>, superseded: &[Window], summary: &mut Summary) {
+    let mut written: BTreeMap<Window, CellFiles> = BTreeMap::new();
+    for (cell, file) in exported.proposal.add.iter().filter_map(|file| Some((file.cell?, file))) {
+        let written = written.entry(cell).or_default();
+        written.files += 1;
+        written.bytes += file.bytes;
+    }
     for cover in &exported.proposal.covers {
         let status = if superseded.contains(&cover.window) {
             CellStatus::Superseded
@@ -93,7 +101,7 @@ fn count(exported: &Exported, entry: Option<u64>, superseded: &[Window], summary
         if status != CellStatus::Superseded {
             summary.vanished += cover.record.vanished;
             cover.revisit().iter().for_each(|found| summary.revisited.add(found));
-            tell(cover, status, entry, &exported.proposal.add);
+            tell(cover, status, entry, written.get(&cover.window).copied().unwrap_or_default());
         }
     }
     let requests = &exported.requests;
@@ -102,12 +110,17 @@ fn count(exported: &Exported, entry: Option<u64>, superseded: &[Window], summary
     summary.failed_channels.extend(requests.failed.keys().cloned());
 }
 
+/// The files of a cell.
+#[derive(Clone, Copy, Default)]
+struct CellFiles {
+    files: u64,
+    bytes: u64,
+}
+
 /// One event for a cell that this run has brought in, with its figures.
-fn tell(cover: &Cover, status: CellStatus, entry: Option<u64>, added: &[DataFile]) {
+fn tell(cover: &Cover, status: CellStatus, entry: Option<u64>, written: CellFiles) {
     let Cover { window, exported_at, record, .. } = cover;
     let rows = |dataset: &str| record.rows.get(dataset).copied().unwrap_or(0);
-    let files = added.iter().filter(|file| file.cell == Some(*window));
-    let (files, bytes) = files.fold((0_u64, 0_u64), |(files, bytes), file| (files + 1, bytes + file.bytes));
     let changes = |of: fn(&Revisit) -> &Changes| cover.revisit().map(|found| of(found).to_string());
     tracing::info!(
         %window,
@@ -116,8 +129,8 @@ fn tell(cover: &Cover, status: CellStatus, entry: Option<u64>, added: &[DataFile
         %exported_at,
         messages = rows("messages"),
         reactions = rows("reactions"),
-        files,
-        bytes,
+        files = written.files,
+        bytes = written.bytes,
         channels_asked = record.channels_asked,
         channels_returned = record.channels_returned,
         channels_missing = record.missing_channels(),
