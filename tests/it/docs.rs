@@ -160,7 +160,7 @@ const HERE: [&str; 12] = [
 /// exports; lists.
 fn prepare(page: &str) -> Bench {
     let first_day = if page == "docs/convert.md" { date(2023, 6, 1) } else { date(2026, 1, 1) };
-    let mut world = World::seeded(seed(), &Size { channels: 8, days: 4, first_day, ..two_days() });
+    let mut world = World::seeded(seed(), &Size { channels: 8, days: 4, first_day, odd_channels: false, ..two_days() });
     let mut general = world.channels().find(|channel| channel.channel_type == "messaging").unwrap().as_ref().clone();
     general.id = "general".to_owned();
     general.messages.clear();
