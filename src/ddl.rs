@@ -142,7 +142,8 @@ impl Ddl {
         let mut notes = match self.engine {
             Engine::Duckdb => vec![
                 "DuckDB. Files are found at every query. A dataset that has none yet cannot be shown: with --lake its statement is not there.".to_owned(),
-                "For s3:// first, with the keys that the environment has: LOAD httpfs and CREATE SECRET (TYPE s3, PROVIDER credential_chain)".to_owned(),
+                "For s3:// first, with the keys that the environment has: LOAD httpfs, LOAD aws and CREATE SECRET (TYPE s3, PROVIDER credential_chain)".to_owned(),
+                "Where the store is not AWS, the secret takes ENDPOINT 'host:port', URL_STYLE 'path' and, for http://, USE_SSL false besides".to_owned(),
             ],
             Engine::Trino => vec![
                 "Trino, in a schema of a Hive catalog. Times need hive.parquet.time-zone=UTC in the catalog, or they are shown in the server's zone.".to_owned(),
