@@ -390,7 +390,8 @@ fn plan_text(spans: &[PlannedSpan], json: bool) -> String {
         "since", "until", "cells", "channels", "requests", "minutes"
     );
     for span in spans {
-        let PlannedSpan { since, until, cells, channels, requests, minutes, .. } = span;
+        let PlannedSpan { cells, channels, requests, minutes, .. } = span;
+        let [since, until] = [span.since, span.until].map(|time| time.to_string());
         text.push_str(&format!("{since:<22} {until:<22} {cells:>6} {channels:>9} {requests:>9} {minutes:>9.1}\n"));
     }
     let (looked_up, unlisted) =
