@@ -34,13 +34,14 @@ use crate::window::{Grid, Window, parse_duration, parse_time};
 
 const AFTER_HELP: &str = "\
 Exit codes:
-  0 done (also: already done)        2 wrong usage, or another lake      65 the data does not fit
-  69 Stream failed some exports      73 store without conditional writes  75 temporary: run it again unchanged
-  77 credentials or permission      130/143 interrupted
+  0 done, or already done       2 wrong usage, or another lake       65 the data does not fit
+  69 Stream failed some exports  73 store without conditional writes  75 temporary: run it again
+  77 credentials or permission   130/143 interrupted
 
 A first lake, without any account:  chatlake demo
 With yours:
-  export STREAM_API_KEY=... STREAM_API_SECRET=... CHATLAKE_LAKE=s3://bucket/chat AWS_REGION=us-east-1
+  export STREAM_API_KEY=... STREAM_API_SECRET=...
+  export CHATLAKE_LAKE=s3://bucket/chat AWS_REGION=us-east-1
   chatlake check
   chatlake sync --start 2026-01-01
 What all runs of a lake have in common can stand in a file:  chatlake init";

@@ -31,6 +31,11 @@ fn offset() -> &'static AtomicI64 {
     })
 }
 
+/// A length of time for a log.
+pub(crate) fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// The virtual time of the history that this thread simulates.
 #[cfg(test)]
 pub(crate) mod simulated {

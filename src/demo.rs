@@ -168,20 +168,20 @@ A revisit exported each day again and replaced what had changed: {partitions} pa
 {vanished} rows are not delivered any more and carry the date in _vanished_at.
 
 Look at it with DuckDB (pip install duckdb):
-  import duckdb; print(duckdb.sql(\"\"\"
-    SELECT event_date, count(*) AS messages, count(DISTINCT user_id) AS people
-    FROM read_parquet('{dir}/messages/*/*.parquet', hive_partitioning = true)
-    WHERE _vanished_at IS NULL GROUP BY ALL ORDER BY 1\"\"\"))
+import duckdb; print(duckdb.sql(\"\"\"
+  SELECT event_date, count(*) AS messages, count(DISTINCT user_id) AS people
+  FROM read_parquet('{dir}/messages/*/*.parquet', hive_partitioning = true)
+  WHERE _vanished_at IS NULL GROUP BY ALL ORDER BY 1\"\"\"))
 
 with Polars (pip install polars):
-  import polars as pl; print(
-    pl.scan_parquet('{dir}/messages/**/*.parquet', hive_partitioning=True)
-      .filter(pl.col('_vanished_at').is_null()).group_by('cid').len()
-      .sort('len', descending=True).head(5).collect())
+import polars as pl; print(
+  pl.scan_parquet('{dir}/messages/**/*.parquet', hive_partitioning=True)
+    .filter(pl.col('_vanished_at').is_null()).group_by('cid').len()
+    .sort('len', descending=True).head(5).collect())
 
 or with pandas (pip install pandas pyarrow):
-  import pandas as pd; r = pd.read_parquet('{dir}/reactions'); print(
-    r[r['_vanished_at'].isna()].groupby('type').size().sort_values(ascending=False))
+import pandas as pd; r = pd.read_parquet('{dir}/reactions'); print(
+  r[r['_vanished_at'].isna()].groupby('type').size().sort_values(ascending=False))
 
 What each column means: chatlake schema messages
 What people ask, with the answers for this lake: queries/ in the repository

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
-use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::error::{Error, Kind, Result};
@@ -39,8 +39,6 @@ pub struct Metrics {
     last_success: Seconds,
     last_duration: Seconds,
     last_exit_code: Gauge,
-    frontier: Seconds,
-    frontier_lag: Seconds,
     resident_bytes: Gauge,
     covered_until: Mutex<Option<Timestamp>>,
 }
@@ -90,12 +88,6 @@ impl Metrics {
             last_success: seconds(chatlake, "last_success_timestamp", "When the last run ended with 0, since 1970"),
             last_duration: seconds(chatlake, "last_run_duration", "How long the last run took"),
             last_exit_code: gauge(chatlake, "last_run_exit_code", "Exit code of the last run"),
-            frontier: seconds(
-                chatlake,
-                "frontier_timestamp",
-                "The end of contiguous coverage, since 1970; 0 without one",
-            ),
-            frontier_lag: seconds(chatlake, "frontier_lag", "How long ago contiguous coverage ends; 0 without one"),
             resident_bytes: {
                 let gauge = Gauge::default();
                 registry.register_with_unit("process_resident_memory", "Resident memory", Unit::Bytes, gauge.clone());
@@ -161,14 +153,13 @@ impl Metrics {
     /// All of it as text, as it is at `now`.
     pub fn render(&self, progress: &Progress, now: Timestamp) -> String {
         self.in_flight.set(i64::try_from(progress.in_flight()).unwrap_or(i64::MAX));
-        if let Some(until) = *self.covered_until.lock().unwrap_or_else(PoisonError::into_inner) {
-            self.frontier.set(since_1970(until));
-            self.frontier_lag.set(now.duration_since(until).as_secs_f64());
-        }
         self.resident_bytes.set(resident_bytes());
         let mut text = String::new();
         // Writing to a text does not fail.
-        let _ = encode(&mut text, &self.registry);
+        let _ = encode_registry(&mut text, &self.registry);
+        let until = *self.covered_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = until.map(|until| encode_registry(&mut text, &frontier(until, now)));
+        let _ = encode_eof(&mut text);
         text
     }
 
@@ -192,6 +183,18 @@ impl Default for Metrics {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// There only if there is one: a zero would be a lag of nothing, at which no alert goes off.
+fn frontier(until: Timestamp, now: Timestamp) -> Registry {
+    let mut registry = Registry::default();
+    let chatlake = registry.sub_registry_with_prefix("chatlake");
+    let mut seconds = |name: &str, help: &str, value: f64| {
+        chatlake.register_with_unit(name, help, Unit::Seconds, ConstGauge::new(value));
+    };
+    seconds("frontier_timestamp", "The end of contiguous coverage, since 1970", since_1970(until));
+    seconds("frontier_lag", "How long ago contiguous coverage ends", now.duration_since(until).as_secs_f64());
+    registry
 }
 
 /// Temporary files are their owner's alone; collectors run as others.

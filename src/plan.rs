@@ -24,6 +24,10 @@ pub struct Rules {
 /// How long after it was asked for an export may still serve a replacement that someone asks for explicitly.
 const REPLACEMENT_KEEPS: SignedDuration = SignedDuration::from_hours(24);
 
+/// How long a channel that Stream could not export waits until it is asked for again.
+const SHORTEST_WAIT: SignedDuration = SignedDuration::from_hours(1);
+const LONGEST_WAIT: SignedDuration = SignedDuration::from_hours(24);
+
 /// How far this machine's clock may be off from Stream's: what is settled by one of them must be so by the other.
 pub fn most_clock_offset(settle: SignedDuration) -> SignedDuration {
     (settle / 2).max(SignedDuration::from_secs(2))
@@ -167,8 +171,8 @@ impl Rules {
         reached.max().filter(|at| is_whole && complete_at < *at)
     }
 
-    /// Covered cells in `range` that lack channels which Stream could not export. With `now`, only those that have waited: an
-    /// hour at first, then as long again as they are old.
+    /// Covered cells in `range` that lack channels which Stream could not export. With `now`, only those that have waited: as
+    /// long again as they were old, but an hour at least and a day at most, for history is as old as it is when it is first asked for.
     pub fn exceptions<'a>(
         &self,
         state: &'a State,
@@ -178,7 +182,7 @@ impl Rules {
         state.covers().filter(move |Covered { cover, .. }| {
             let waited = |now: Timestamp| {
                 let age = cover.exported_at.duration_since(cover.window.until);
-                now.duration_since(cover.exported_at) >= age.max(SignedDuration::from_hours(1))
+                now.duration_since(cover.exported_at) >= age.clamp(SHORTEST_WAIT, LONGEST_WAIT)
             };
             cover.record.failed_channels() > 0
                 && range.is_none_or(|range| range.overlaps(&cover.window))

@@ -373,8 +373,12 @@ impl Summary {
         }
         let _ = write!(
             text,
-            "  {} exports, {} API calls, {} downloaded, {:.1} s",
+            "  {} exports{}, {} API calls, {} downloaded, {:.1} s",
             self.export_tasks.requested,
+            match self.export_tasks.adopted {
+                0 => String::new(),
+                adopted => format!(" and {adopted} of an earlier run"),
+            },
             self.api_calls,
             bytes(self.bytes_downloaded),
             self.duration_seconds

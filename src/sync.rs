@@ -190,16 +190,20 @@ impl<'a> Run<'a> {
     async fn backfill(&mut self, state: &mut State, range: Window) -> Result<()> {
         let already = state.covers_in(range).map(|covered| &covered.cover);
         self.summary.cells.extend(already.map(|cover| CellSummary::of(cover, CellStatus::AlreadyCommitted)));
-        if state.uncovered(range).is_empty() {
+        let rules = &self.settings.rules;
+        let has_exceptions = rules.exceptions(state, Some(range), None).next().is_some();
+        if state.uncovered(range).is_empty() && !has_exceptions {
             return Ok(());
         }
         self.begin(state).await?;
-        for span in self.settings.rules.history(state, range, &self.begun) {
+        for span in rules.history(state, range, &self.begun) {
             self.settle(span.window().until).await?;
             for span in self.still_missing(state, span).await? {
                 self.span(state, &span, None).await?;
             }
         }
+        let cells = rules.exceptions(state, Some(range), None).cloned().collect();
+        self.fill(state, cells).await?;
         self.summary.cells.sort_by_key(|cell| cell.since);
         self.forget(state).await
     }

@@ -22,6 +22,7 @@ use super::outcomes::{Outcome, Outcomes};
 use super::pace::{Limits, Pace, parse_number};
 use super::retry::{self, Decision, Policy, Tried};
 use super::transport::{SendError, Transport};
+use crate::clock::millis;
 use crate::error::{Error, Kind, Result};
 
 /// Where Stream's API is unless the app's region says otherwise.
@@ -417,10 +418,6 @@ impl Client {
         url.query_pairs_mut().append_pair("api_key", self.shared.credentials.key());
         url
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn parse_base_url(text: &str) -> Result<Url> {

@@ -23,8 +23,10 @@ pub struct Shape {
 /// run would make of them.
 pub async fn shape(lake: &Lake, wanted: Option<&Wanted>) -> Result<Shape> {
     let identity = lake.identity().await?;
-    if let Some(identity) = &identity {
-        identity.check_format(lake.display_url())?;
+    match &identity {
+        Some(identity) => identity.check_format(lake.display_url())?,
+        // Shown all the same, for who is about to make it; but a wrong name should not pass for an empty lake.
+        None => tracing::warn!(lake = lake.display_url(), "there is no lake yet: this is what a new one has"),
     }
     let state = lake.state().await?;
     let columns = &state.columns().columns;

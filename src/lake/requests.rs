@@ -7,6 +7,8 @@ use object_store::client::{
 };
 use object_store::{ClientOptions, Result};
 
+use crate::clock::millis;
+
 /// Connects as `object_store` does by itself.
 #[derive(Debug, Default)]
 pub(super) struct ToldRequests(ReqwestConnector);
@@ -32,8 +34,7 @@ impl HttpService for Told {
         let sent = Instant::now();
         let ended = self.0.execute(request).await;
         let status = ended.as_ref().ok().map(|response| response.status().as_u16());
-        let elapsed_ms = u64::try_from(sent.elapsed().as_millis()).unwrap_or(u64::MAX);
-        tracing::debug!(%method, host, path, status, elapsed_ms, "request to the store");
+        tracing::debug!(%method, host, path, status, elapsed_ms = millis(sent.elapsed()), "request to the store");
         ended
     }
 }

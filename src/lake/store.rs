@@ -84,6 +84,13 @@ pub(super) async fn open(location: &str, env: &Env) -> Result<Opened> {
             format!("a lake at `{scheme}://` is not supported"),
             "use s3://bucket/prefix, file:///folder or a path; other S3-compatible stores by AWS_ENDPOINT_URL",
         )),
+        // A slash is missing; as a path it would be a folder of that name.
+        None if ["s3:", "s3a:", "file:"].iter().any(|scheme| location.to_lowercase().starts_with(scheme)) => {
+            Err(usage(
+                format!("`{location}` is neither a URL nor a path"),
+                "write s3://bucket/prefix or file:///folder, with two slashes after the colon; a folder of such a name as ./s3:",
+            ))
+        }
         None if location.is_empty() => Err(usage("--lake is empty".to_owned(), "use s3://bucket/prefix or a folder")),
         None => open_folder(FsPath::new(location)),
     }
@@ -345,6 +352,9 @@ mod tests {
         for location in [
             "",
             "gs://bucket/x",
+            "s3:/bucket/x",
+            "s3:bucket/x",
+            "file:/folder",
             "s3:///prefix",
             "s3://bucket/x?versionId=1",
             file.path().to_str().unwrap(),

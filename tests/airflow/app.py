@@ -18,11 +18,10 @@ HTTP = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class App:
-    """Ends with the `with` block. The world is the same for all: three days of messages, until yesterday unless they begin earlier."""
+    """Ends with the `with` block. The world is the same for all: three days of messages, until yesterday."""
 
-    def __init__(self, folder, first_day=None, **switches):
+    def __init__(self, folder, **switches):
         self.lake = folder / "lake"
-        self._first_day = first_day
         self._switches = switches
         self.binaries = folder / "bin"
         self.binaries.mkdir(parents=True)
@@ -31,7 +30,6 @@ class App:
     def __enter__(self):
         arguments = ["--listen", "127.0.0.1:0", "--key", KEY, "--secret", SECRET, "--channels", "6"]
         arguments += [f"--switch={name}={value}" for name, value in self._switches.items()]
-        arguments += [f"--first-day={self._first_day}"] if self._first_day else []
         self._process = subprocess.Popen([SIMULATOR, *arguments], stdout=subprocess.PIPE, text=True)
         for line in self._process.stdout:
             if found := re.search(r"http://[0-9.]+:[0-9]+", line):

@@ -71,7 +71,8 @@ def success_feeds_the_next_task_and_emits_assets(bench):
         assert f"messages/event_date={day}" in summary["partitions_changed"], summary
         assert summary["datasets"]["messages"]["rows"] == len(app.messages(until - timedelta(hours=1), until)), summary
         assert bench.xcom("chatlake_hourly", until, "refresh") == [day]
-        # What it logs is in the task's log, the command with it.
+        # What it logs is in the task's log, the command with it, and where the key came from.
+        assert "Key and secret of Stream: connection chatlake_stream" in attempt.log(), attempt.log()
         assert "chatlake sync --since" in attempt.log() and "status=committed" in attempt.log(), attempt.log()
         events = bench.database.events("chatlake_hourly", at(until))
         extra = events[f"file://{app.lake}/messages"]

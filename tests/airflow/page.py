@@ -11,9 +11,10 @@ import sys
 import tempfile
 import time
 import uuid
+from datetime import timedelta
 
 from airflow_process import Database, settings
-from app import KEY, SECRET, App
+from app import KEY, SECRET, App, yesterday
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 HOURS = 3
@@ -64,7 +65,7 @@ def main():
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         (folder / "integrations").symlink_to(ROOT / "integrations")
-        with App(folder, first_day="2026-01-01") as app:
+        with App(folder) as app:
             endpoint = os.environ.get("CHATLAKE_TEST_S3_ENDPOINT")
             place = f"file://{folder}/lake"
             env = {**os.environ, **settings(folder / "airflow-home"), **app.env(PAGE=__file__)}
@@ -79,7 +80,8 @@ def main():
             assert ran.returncode == 0, f"{ran.stdout}\n{ran.stderr}"
             lake = {**env, "CHATLAKE_LAKE": place}
             status = subprocess.run(["chatlake", "status"], env=lake, check=True, capture_output=True, text=True).stdout
-            assert "2026-01-01" in status, status
+            first_day = yesterday() - timedelta(days=1)
+            assert f"covered      {first_day:%Y-%m-%d}T00:00:00Z" in status, status
             print(f"ok     the page is followed, {HOURS} scheduled hours and more are in {place.split(':')[0]}://")
 
 

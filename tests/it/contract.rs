@@ -142,10 +142,9 @@ fn the_demo_makes_a_lake_whose_queries_work() {
     let python = std::env::var("CHATLAKE_TEST_PYTHON").expect("run the tests by ./test");
     let programs: Vec<String> = text
         .split("\n\n")
-        .filter(|part| part.contains("  import "))
-        .map(|part| {
-            part.lines().filter(|line| line.starts_with("  ")).map(|line| &line[2..]).collect::<Vec<_>>().join("\n")
-        })
+        .filter(|part| part.contains("\nimport "))
+        // As it is pasted: what comes after the line that says with what.
+        .map(|part| part.trim_start().split_once('\n').unwrap().1.to_owned())
         .collect();
     assert_eq!(programs.len(), 3, "{text}");
     for program in programs {

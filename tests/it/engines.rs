@@ -290,6 +290,8 @@ fn duckdb_is_told_of_the_datasets_that_a_lake_has() {
     let bench = Bench::new(&Size { channels: 4, days: 1, ..two_days() });
     let all = ddl(&bench, "duckdb", &[]);
     assert_eq!(all, "-- DuckDB shows files, and this lake has none yet.\n");
+    let told = bench.run(&["schema", "messages"]);
+    assert!(told.code == 0 && told.stderr.contains("there is no lake yet"), "a wrong name is no empty lake: {told:#?}");
     bench.sync("2026-01-05", "2026-01-06", &[]).assert_status(0, "committed");
     let statements = [ddl(&bench, "duckdb", &[]), sql(&bench, "views", "duckdb", &[])].concat();
     for absent in ["reads", "other", "quarantine"] {

@@ -4,7 +4,7 @@ use serde_json::json;
 use simulator::switches::{Compression, FailureStatus, RangeSupport, Switches};
 use simulator::{Effect, Fault, World};
 
-use crate::bench::{Bench, Place, seed, two_days};
+use crate::bench::{Bench, Place, at, seed, two_days};
 
 const RANGE: [&str; 2] = ["2026-01-05", "2026-01-07"];
 
@@ -118,6 +118,33 @@ fn when_stream_fails_every_export_the_cells_are_all_exceptions_and_filled_later(
     bench.simulator.clear_faults();
     bench.sync(RANGE[0], RANGE[1], &[]).assert_status(0, "committed");
     bench.assert_exact(RANGE[0], RANGE[1]).assert_one_file_each(&["messages", "reactions"]);
+}
+
+/// A year's history is as old as it is when it is first asked for; what failed then does not wait another year.
+#[test]
+fn what_failed_in_old_cells_is_asked_for_again_within_a_day_and_by_a_backfill_at_once() {
+    for command in [&["sync"][..], &["revisit"], &["backfill", "--since", RANGE[0], "--until", RANGE[1]]] {
+        let mut bench = Bench::new(&two_days());
+        bench.set_time(at("2026-11-28T12:00:00Z"));
+        let truth = bench.simulator.truth();
+        let poisonous = truth.messages[0].cid.clone();
+        let effect = Effect::FailTask { description: "export failed: internal".into() };
+        bench.simulator.add_fault(Fault::on("ExportChannels", effect).for_channel(&poisonous).times(0));
+        let again = |bench: &Bench| bench.run(&[command, &["--json", "--revisit", "none"]].concat());
+        let begins = ["sync", "--json", "--revisit", "none", "--start", RANGE[0]];
+        bench.run(&begins).assert_status(69, "partial");
+        bench.simulator.clear_faults();
+        if command[0] != "backfill" {
+            bench.set_time(at("2026-11-28T23:00:00Z"));
+            again(&bench).assert_status(0, "nothing_to_do");
+            bench.set_time(at("2026-11-29T12:01:00Z"));
+        }
+        bench.simulator.clear_calls();
+        again(&bench).assert_status(0, "committed");
+        let asked: Vec<_> = bench.simulator.calls_of("ExportChannels").into_iter().flat_map(|call| call.cids).collect();
+        assert!(asked.contains(&poisonous), "{command:?}");
+        bench.assert_holds(&truth, RANGE[0], RANGE[1]);
+    }
 }
 
 #[test]

@@ -115,12 +115,19 @@ fn what_cannot_be_is_refused_at_once() {
 
 #[test]
 fn one_run_leaves_its_metrics_in_a_file() {
-    let bench = Bench::new(&two_days());
+    let mut bench = Bench::new(&two_days());
     let file = bench.folder.path().join("chatlake.prom");
     let path = file.to_str().unwrap();
     bench.sync("2026-01-05", "2026-01-06", &["--metrics-file", path]).assert_status(0, "committed");
     let metrics = std::fs::read_to_string(&file).unwrap();
     assert_eq!(value(&metrics, "chatlake_cells_total{status=\"committed\"}"), 1.0);
+    // A lake of ranges has no frontier, and none is told.
+    assert!(!metrics.contains("frontier") && metrics.ends_with("# EOF\n"), "{metrics}");
+    bench.set_time(at("2026-01-07T01:00:00Z"));
+    let begins = ["sync", "--json", "--start", "2026-01-05", "--metrics-file", path];
+    bench.run(&begins).assert_status(0, "committed");
+    let metrics = std::fs::read_to_string(&file).unwrap();
+    assert!(value(&metrics, "chatlake_frontier_lag_seconds") >= 3600.0, "{metrics}");
     assert!(value(&metrics, "chatlake_downloaded_bytes_total") > 0.0, "{metrics}");
     // The names and what they mean are a contract.
     let contract: Vec<&str> = metrics.lines().filter(|line| line.starts_with('#')).collect();
@@ -132,6 +139,6 @@ fn one_run_leaves_its_metrics_in_a_file() {
     ran.assert_status(0, "already_committed");
     assert!(ran.stderr.contains("cannot write the metrics"), "{}", ran.stderr);
     bench.simulator.add_fault(Fault::status("QueryChannels", 403));
-    bench.sync("2026-01-06", "2026-01-07", &["--metrics-file", path]);
+    bench.sync("2026-01-06", "2026-01-07", &["--replace", "--metrics-file", path]);
     assert_eq!(value(&std::fs::read_to_string(&file).unwrap(), "chatlake_last_run_exit_code"), 77.0);
 }

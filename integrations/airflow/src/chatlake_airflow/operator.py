@@ -106,6 +106,9 @@ class ChatlakeOperator(BaseOperator):
         argv += ["--empty-exit-code", str(outcome.EMPTY), *self._place(), *self.args]
         env = self._environment()
         self.log.info("Running: %s", shlex.join(argv))
+        for what, conn_id in (("Stream", self.stream_conn_id), ("the store", self.s3_conn_id)):
+            if conn_id:
+                self.log.info("Key and secret of %s: connection %s", what, conn_id)
         returncode, stdout, last_lines = self._run(argv, env, self._say)
         summary = _summary(stdout)
         if returncode == 0 and summary is not None and context["ti"].try_number > 1:
