@@ -17,14 +17,14 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::error::{Error, Kind, Result};
+use crate::figures::bytes;
 use crate::inspect::{AT_ONCE, Object, objects, open};
 use crate::journal::{self, Begun};
 use crate::lake::entry::Action;
 use crate::lake::snapshot::Snapshot;
-use crate::lake::store::store_error;
+use crate::lake::store_error::store_error;
 use crate::lake::{Key, Lake, State};
 use crate::schema::NAMES;
-use crate::summary::bytes;
 
 /// The least age that may be asked for. Between the first staged file of a span and its commit lie hours.
 pub const LEAST_AGE: SignedDuration = SignedDuration::from_hours(24);

@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use crate::error::{Error, Kind, Result};
 use crate::export::{ExportOptions, ExportTask};
-use crate::lake::store::store_error;
+use crate::lake::store_error::store_error;
 use crate::lake::{Key, Lake, State};
 use crate::window::Window;
 

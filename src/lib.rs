@@ -17,6 +17,7 @@ pub mod convert;
 pub mod decode;
 pub mod decompress;
 pub mod export;
+pub mod figures;
 pub mod file_type;
 pub mod gc;
 pub mod inspect;

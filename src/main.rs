@@ -16,6 +16,7 @@ use chatlake::config::Config;
 use chatlake::convert::Conversion;
 use chatlake::error::{Error, Kind, Result};
 use chatlake::export::{self, Client, Credentials};
+use chatlake::figures::count;
 use chatlake::inspect::against_stream::Sample;
 use chatlake::inspect::{files, shape, status, verify};
 use chatlake::lake::{Lake, store};
@@ -59,6 +60,9 @@ fn main() -> ExitCode {
     let shown = cli.manners.progress == ProgressMode::Auto && !cli.manners.quiet && std::io::stderr().is_terminal();
     let progress = Arc::new(Progress::new(shown));
     logs::begin(&cli.manners, &progress, shown);
+    for (name, meant) in layers::misspelt(store::process_env().into_keys()) {
+        tracing::warn!("the variable {name} is not read: did you mean {meant}?");
+    }
     let format = cli.manners.log_format;
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -210,7 +214,7 @@ async fn one_run(
     };
     let (summary, error) = Run::new(&client, &lake, settings, report.progress).execute(job, stop).await;
     report.observe(&summary, Some(&client), error.as_ref());
-    finish(&summary, error, &lake, options.empty_exit_code, report.manners)
+    finish(&summary, error, options.empty_exit_code, report.manners)
 }
 
 fn warn_of_expenses(settings: &Settings) {
@@ -259,7 +263,7 @@ async fn convert(args: &Convert, config: &Config, manners: &Manners, progress: &
     let (summary, error) = Conversion::new(&lake, settings, &exports, progress).execute(stop).await;
     let report = Report { manners, metrics: &Metrics::new(), file: &args.metrics, progress };
     report.observe(&summary, None, error.as_ref());
-    finish(&summary, error, &lake, args.empty_exit_code, manners)
+    finish(&summary, error, args.empty_exit_code, manners)
 }
 
 async fn users(args: &Users, config: &Config, manners: &Manners, progress: &Progress) -> Result<ExitCode> {
@@ -282,18 +286,12 @@ async fn users(args: &Users, config: &Config, manners: &Manners, progress: &Prog
     let (summary, error) = run.execute(stop).await;
     let report = Report { manners, metrics: &Metrics::new(), file: &args.metrics, progress };
     report.observe(&summary, Some(&client), error.as_ref());
-    finish(&summary, error, &lake, 0, manners)
+    finish(&summary, error, 0, manners)
 }
 
 /// Says how a run ended.
-fn finish(
-    summary: &Summary,
-    error: Option<Error>,
-    lake: &Lake,
-    empty_exit_code: u8,
-    manners: &Manners,
-) -> Result<ExitCode> {
-    let text = if manners.json { summary.to_json() } else { summary.to_text(lake.display_url()) };
+fn finish(summary: &Summary, error: Option<Error>, empty_exit_code: u8, manners: &Manners) -> Result<ExitCode> {
+    let text = if manners.json { summary.to_json() } else { summary.to_text() };
     if manners.json || error.as_ref().is_none_or(|error| error.kind() == Kind::ExportFailed) {
         print(&text)?;
     }
@@ -399,13 +397,17 @@ fn plan_text(spans: &[PlannedSpan], json: bool) -> String {
     if looked_up + unlisted > 0 {
         let queries = looked_up.div_ceil(PER_QUERY);
         text.push_str(&format!(
-            "{looked_up} channels were looked up by name, {queries} queries, as the run will do again; {unlisted} that Stream does not list are asked for\n"
+            "{} looked up by name by {}, as the run will do again; {unlisted} that Stream does not list are asked for\n",
+            count(looked_up, "channel"),
+            count(queries, "query")
+
         ));
     }
     let requests: u64 = spans.iter().map(|span| span.requests).sum();
     let minutes: f64 = spans.iter().map(|span| span.minutes).sum();
     text.push_str(&format!(
-        "{requests} requests, {} at this share of the app's rate limit; nothing was exported",
+        "{}, {} at this share of the app's rate limit; nothing was exported",
+        count(requests, "request"),
         if minutes < 120.0 { format!("{minutes:.1} minutes") } else { format!("{:.1} hours", minutes / 60.0) }
     ));
     text

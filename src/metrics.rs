@@ -1,5 +1,6 @@
 //! What runs have done, for Prometheus: over HTTP while a process stays, or as a file when it ends.
 
+use std::collections::HashSet;
 use std::io::Write;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -163,11 +164,11 @@ impl Metrics {
         text
     }
 
-    /// The same into a file, whole or not at all: whoever collects it may look at any time.
+    /// The same for a textfile collector into a file, whole or not at all: whoever collects it may look at any time.
     pub fn write(&self, path: &Path, progress: &Progress, now: Timestamp) -> Result<()> {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let written = tempfile::Builder::new().prefix(".chatlake-metrics").tempfile_in(folder).and_then(|mut file| {
-            file.write_all(self.render(progress, now).as_bytes())?;
+            file.write_all(classic(&self.render(progress, now)).as_bytes())?;
             readable(file.as_file())?;
             file.persist(path).map_err(|error| error.error)
         });
@@ -183,6 +184,26 @@ impl Default for Metrics {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// OpenMetrics as the text of Prometheus, which is all that textfile collectors read: there the type of a counter belongs to
+/// its sample, whose name has the suffix, and units and the end have no line.
+fn classic(open_metrics: &str) -> String {
+    let mut counters = HashSet::new();
+    for line in open_metrics.lines() {
+        counters.extend(line.strip_prefix("# TYPE ").and_then(|line| line.strip_suffix(" counter")));
+    }
+    let mut text = String::with_capacity(open_metrics.len());
+    for line in open_metrics.lines() {
+        let told = ["# HELP ", "# TYPE "].into_iter().find_map(|word| Some((word, line.strip_prefix(word)?)));
+        let told = told.and_then(|(word, rest)| Some((word, rest.split_once(' ')?)));
+        match told {
+            Some((word, (name, rest))) if counters.contains(name) => text += &format!("{word}{name}_total {rest}\n"),
+            None if line.starts_with('#') => {}
+            _ => text += &format!("{line}\n"),
+        }
+    }
+    text
 }
 
 /// There only if there is one: a zero would be a lag of nothing, at which no alert goes off.
@@ -226,4 +247,25 @@ fn resident_bytes() -> i64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     line.and_then(|line| line.split_whitespace().next()?.parse::<i64>().ok()).map_or(0, |kib| kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_textfile_has_the_types_where_its_collectors_look_for_them() {
+        let metrics = Metrics::new();
+        metrics.downloaded_bytes.inc_by(7);
+        metrics.in_flight.set(2);
+        let text = classic(&metrics.render(&Progress::new(false), Timestamp::UNIX_EPOCH));
+        for part in [
+            "# HELP chatlake_downloaded_bytes_total Bytes of exports.\n# TYPE chatlake_downloaded_bytes_total counter\nchatlake_downloaded_bytes_total 7\n",
+            "# TYPE chatlake_exports_in_flight gauge\nchatlake_exports_in_flight 0\n",
+            "# TYPE chatlake_api_calls_total counter\n",
+        ] {
+            assert!(text.contains(part), "{part}{text}");
+        }
+        assert!(!text.contains("# UNIT") && !text.contains("# EOF"), "{text}");
+    }
 }

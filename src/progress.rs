@@ -4,7 +4,9 @@ use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use indicatif::{BinaryBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::figures::{bytes, count};
 
 /// A line at the bottom of the terminal.
 #[derive(Debug)]
@@ -121,14 +123,14 @@ impl Progress {
             // Exports of users have none.
             let channels = match self.channels.load(Relaxed) {
                 0 => String::new(),
-                channels => format!("{channels} channels, "),
+                channels => format!("{}, ", count(channels, "channel")),
             };
             self.bar.set_message(format!(
-                "{channels}{}/{} exports, {} messages, {}",
+                "{channels}{}/{}, {}, {}",
                 self.decoded.load(Relaxed),
-                self.requested.load(Relaxed),
-                self.messages.load(Relaxed),
-                BinaryBytes(self.bytes.load(Relaxed))
+                count(self.requested.load(Relaxed), "export"),
+                count(self.messages.load(Relaxed), "message"),
+                bytes(self.bytes.load(Relaxed))
             ));
         }
     }

@@ -11,8 +11,9 @@ use uuid::Uuid;
 
 use crate::error::{Error, Kind};
 use crate::export::Client;
+use crate::figures::{bytes, count};
 use crate::kinds::Kinds;
-use crate::lake::{Changes, Cover, Revisit};
+use crate::lake::{Changes, Cover, Lake, Revisit};
 use crate::pipeline::Counts;
 
 /// Users of a kind who are named to people.
@@ -184,6 +185,8 @@ pub struct TaskSummary {
 pub struct Summary {
     /// This run.
     pub run_id: Uuid,
+    /// Where the lake is, without credentials.
+    pub lake: String,
     /// How it ended.
     pub status: Status,
     /// The cells that it was about.
@@ -237,6 +240,11 @@ pub struct Summary {
 }
 
 impl Summary {
+    /// Of a run that begins now.
+    pub fn new(lake: &Lake, single_writer: bool) -> Self {
+        Self { run_id: Uuid::now_v7(), lake: lake.display_url().to_owned(), single_writer, ..Self::default() }
+    }
+
     /// What was asked of Stream.
     pub fn asked(&mut self, client: &Client, counts: &Counts) {
         let Counts { requested, adopted, failed, bytes } = counts;
@@ -286,7 +294,7 @@ impl Summary {
     }
 
     /// A few lines for a person.
-    pub fn to_text(&self, lake: &str) -> String {
+    pub fn to_text(&self) -> String {
         let mut text = String::new();
         let status = match self.status {
             Status::Committed => "committed",
@@ -297,14 +305,14 @@ impl Summary {
             Status::Partial => "committed, but for channels that Stream could not export",
             Status::Failed => "failed",
         };
-        let _ = writeln!(text, "{status} ({lake})");
+        let _ = writeln!(text, "{status} ({})", self.lake);
         let width = self.datasets.keys().map(String::len).max().unwrap_or(0).max(11);
         for (name, dataset) in &self.datasets {
             let _ = writeln!(
                 text,
-                "  {name:<width$} {:>9} rows {:>5} files {:>10}",
-                dataset.rows,
-                dataset.files,
+                "  {name:<width$} {:>14} {:>11} {:>10}",
+                count(dataset.rows, "row"),
+                count(dataset.files, "file"),
                 bytes(dataset.bytes)
             );
         }
@@ -316,34 +324,36 @@ impl Summary {
             (CellStatus::Superseded, "committed by another run"),
         ] {
             if counts(status) > 0 {
-                let _ = writeln!(text, "  {} cells {word}", counts(status));
+                let _ = writeln!(text, "  {} {word}", count(counts(status), "cell"));
             }
         }
         if self.revisited.cells > 0 {
             let RevisitSummary { cells, differed, messages, reactions } = self.revisited;
             let _ = writeln!(
                 text,
-                "  {cells} cells exported again, {differed} differed: messages {messages}; reactions {reactions}"
+                "  {} exported again, {differed} differed: messages {messages}; reactions {reactions}",
+                count(cells, "cell")
             );
         }
-        for (number, word) in [
-            (self.vanished, "rows are not delivered any more (see _vanished_at)"),
-            (self.rejected, "lines do not fit (see _quarantine/)"),
+        for (number, noun, what) in [
+            (self.vanished, "row", "not delivered any more (see _vanished_at)"),
+            (self.rejected, "line", "that did not fit (see _quarantine/)"),
             (
                 self.unclassified.total(),
+                "line",
                 if self.user_exports.is_some() {
-                    "lines are of kinds without a dataset (see user_exports/other/)"
+                    "of kinds without a dataset (see user_exports/other/)"
                 } else {
-                    "lines are of unknown kinds (see _quarantine/)"
+                    "of unknown kinds (see _quarantine/)"
                 },
             ),
-            (self.out_of_window, "messages were outside of what was asked for (see _quarantine/)"),
-            (self.rescued, "values did not fit their column (see _rescued)"),
-            (self.missing_channels.len() as u64, "channels are not known to Stream"),
-            (self.failed_channels.len() as u64, "channels could not be exported"),
+            (self.out_of_window, "message", "outside of what was asked for (see _quarantine/)"),
+            (self.rescued, "value", "that did not fit the column (see _rescued)"),
+            (self.missing_channels.len() as u64, "channel", "not known to Stream"),
+            (self.failed_channels.len() as u64, "channel", "that could not be exported"),
         ] {
             if number > 0 {
-                let _ = writeln!(text, "  {number} {word}");
+                let _ = writeln!(text, "  {} {what}", count(number, noun));
             }
         }
         if !self.unclassified.is_empty() {
@@ -351,7 +361,7 @@ impl Summary {
             let _ = writeln!(text, "  {what}: {}", self.unclassified);
         }
         if let Some(UsersSummary { asked, returned, missing, failed, .. }) = &self.user_exports {
-            let _ = writeln!(text, "  {asked} users asked for, {returned} came");
+            let _ = writeln!(text, "  {} asked for, {returned} came", count(*asked, "user"));
             for user_id in missing.iter().take(SHOWN) {
                 let _ = writeln!(text, "  Stream does not know `{user_id}`");
             }
@@ -365,21 +375,21 @@ impl Summary {
         }
         if let Some(FilesSummary { named, known, bytes: read, left_out }) = self.files {
             if left_out > 0 {
-                let _ = writeln!(text, "  {left_out} messages are not in the declared range and were left out");
+                let _ = writeln!(text, "  {} outside of the declared range, left out", count(left_out, "message"));
             }
-            let _ = write!(text, "  {named} files, {known} known before, {} read, ", bytes(read));
+            let _ = write!(text, "  {}, {known} known before, {} read, ", count(named, "file"), bytes(read));
             let _ = write!(text, "{:.1} s", self.duration_seconds);
             return text;
         }
         let _ = write!(
             text,
-            "  {} exports{}, {} API calls, {} downloaded, {:.1} s",
-            self.export_tasks.requested,
+            "  {}{}, {}, {} downloaded, {:.1} s",
+            count(self.export_tasks.requested, "export"),
             match self.export_tasks.adopted {
                 0 => String::new(),
                 adopted => format!(" and {adopted} of an earlier run"),
             },
-            self.api_calls,
+            count(self.api_calls, "API call"),
             bytes(self.bytes_downloaded),
             self.duration_seconds
         );
@@ -388,9 +398,4 @@ impl Summary {
         }
         text
     }
-}
-
-/// A size as people read it.
-pub(crate) fn bytes(number: u64) -> String {
-    indicatif::BinaryBytes(number).to_string()
 }

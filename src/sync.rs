@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use tracing::{Instrument, error_span};
-use uuid::Uuid;
 
 use crate::columns::{Columns, Schemas};
 use crate::cpu::Cpu;
 use crate::error::{Error, Kind, Result};
 use crate::export::{Client, Endpoint};
+use crate::figures::count;
 use crate::journal::{self, Begun, Journal};
 use crate::lake::{Covered, Lake, Source, State};
 use crate::pipeline::channels::{Channels, Effort};
@@ -59,7 +59,7 @@ pub struct Run<'a> {
 impl<'a> Run<'a> {
     /// A run that has done nothing yet.
     pub fn new(client: &'a Client, lake: &'a Lake, settings: &'a Settings, progress: &'a Progress) -> Self {
-        let summary = Summary { run_id: Uuid::now_v7(), single_writer: settings.single_writer, ..Summary::default() };
+        let summary = Summary::new(lake, settings.single_writer);
         let journal = Arc::new(Journal::new(lake, summary.run_id));
         Self {
             client,
@@ -365,8 +365,10 @@ impl<'a> Run<'a> {
         let exported = pipeline.export(&asking, state, span, origin).await?;
         pipeline.land(state, &exported, &mut self.summary).await?;
         if let Some((cid, reason)) = exported.requests.failed.iter().next() {
-            let message =
-                format!("{} channels could not be exported, such as `{cid}`: {reason}", exported.requests.failed.len());
+            let message = format!(
+                "{} could not be exported, such as `{cid}`: {reason}",
+                count(exported.requests.failed.len(), "channel")
+            );
             self.keep(
                 Error::new(Kind::ExportFailed, message)
                     .hint("the rest is committed; they are recorded as exceptions, and later runs ask for them again"),

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::{Finding, within};
 use crate::error::{Error, Kind, Result};
-use crate::lake::store::store_error;
+use crate::lake::store_error::store_error;
 use crate::lake::{Env, Identity, Key, Lake, Source};
 use crate::settings::Settings;
 
@@ -30,7 +30,12 @@ pub(super) async fn findings(
 ) -> Vec<Finding> {
     let Some(location) = lake else {
         let next = "set CHATLAKE_LAKE or --lake to s3://bucket/prefix, file:///folder or a path";
-        return NAMES.map(|check| Finding::skipped("no lake is named", next).named(check)).into();
+        return NAMES
+            .map(|check| {
+                let next = if check == NAMES[0] { next } else { "see `lake`" };
+                Finding::skipped("no lake is named", next).named(check)
+            })
+            .into();
     };
     let mut opened = None;
     let lake = within("lake", async {

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{Finding, within};
 use crate::error::{Error, Kind, Result};
-use crate::summary::bytes;
+use crate::figures::bytes;
 
 /// Below this a day of a middling app may not fit.
 const ENOUGH_BYTES: u64 = 1 << 30;

@@ -72,7 +72,7 @@ impl Stream {
         let told = limits.get(Endpoint::ExportChannels.name());
         let limit_per_minute =
             told.map_or(Endpoint::ExportChannels.default_limit_per_minute(), |limit| limit.limit_per_minute);
-        let requests_per_minute = f64::from(limit_per_minute) * self.rate_share;
+        let requests_per_minute = (f64::from(limit_per_minute) * self.rate_share * 10.0).round() / 10.0;
         let channels_per_hour = (requests_per_minute * 60.0 * self.channels_per_request as f64).floor();
         let figures = json!({
             "limit_per_minute": limit_per_minute,
@@ -83,7 +83,7 @@ impl Stream {
         });
         let left = told.map_or_else(String::new, |limit| format!(", {} left of this minute", limit.remaining));
         let message = format!(
-            "ExportChannels: {limit_per_minute} a minute{left}; --rate-share {} takes {requests_per_minute:.1}, \
+            "ExportChannels: {limit_per_minute} a minute{left}; --rate-share {} takes {requests_per_minute}, \
              {channels_per_hour} channels an hour",
             self.rate_share
         );
@@ -150,7 +150,13 @@ async fn discovery(client: &Client) -> Result<Finding> {
     let newest = client.latest_channel().await?.and_then(|channel| channel.last_message_at);
     let day =
         |at: Option<Timestamp>| at.map_or_else(|| "never".to_owned(), |at| crate::window::utc_date(at).to_string());
-    let figures = json!({ "oldest_channel_at": oldest.created_at, "latest_message_at": newest });
-    let message = format!("the oldest channel is of {}, the latest message of {}", day(oldest.created_at), day(newest));
+    let figures =
+        json!({ "oldest_channel": oldest.cid, "oldest_channel_at": oldest.created_at, "latest_message_at": newest });
+    let message = format!(
+        "the oldest channel, `{}`, is of {}, the latest message of {}",
+        oldest.cid,
+        day(oldest.created_at),
+        day(newest)
+    );
     Ok(Finding { figures, ..Finding::ok(message) })
 }

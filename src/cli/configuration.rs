@@ -7,6 +7,7 @@ use clap::Arg;
 use serde_json::json;
 
 use super::layers::{Place, in_force, is_list, options, variable};
+use crate::columns::Wanted;
 use crate::config::Config;
 use crate::error::Result;
 
@@ -122,6 +123,7 @@ fn shown_value(option: &Arg) -> String {
 pub struct InForce {
     options: Vec<(Arg, Vec<String>, Place)>,
     variables: Vec<(String, String)>,
+    columns: Wanted,
     path: Option<String>,
 }
 
@@ -164,14 +166,25 @@ impl InForce {
             // A proxy's URL may hold a password.
             Some(((*name).to_owned(), if *is_secret { MASK.to_owned() } else { value.clone() }))
         });
-        Ok(Self { variables: set.collect(), options, path: path.map(|path| path.display().to_string()) })
+        let columns = config.map(|config| config.wanted.clone()).unwrap_or_default();
+        Ok(Self { variables: set.collect(), options, columns, path: path.map(|path| path.display().to_string()) })
     }
 
-    /// A line for each option and variable.
+    /// A line for each option, column of the configuration, and variable.
     pub fn to_text(&self) -> String {
         let mut lines: Vec<(String, String, String)> = Vec::new();
         for (option, values, place) in &self.options {
-            lines.push((option.get_id().to_string(), values.join(","), self.from(option, place)));
+            let value = if values.is_empty() { "-".to_owned() } else { values.join(",") };
+            lines.push((option.get_id().to_string(), value, self.from(option, place)));
+        }
+        let path = self.path.clone().unwrap_or_default();
+        for column in &self.columns.promote {
+            lines.push(("promote".to_owned(), column.to_string(), path.clone()));
+        }
+        for (dataset, excluded) in &self.columns.exclude {
+            for what in excluded {
+                lines.push(("exclude".to_owned(), format!("{dataset}.{what}"), path.clone()));
+            }
         }
         for (name, value) in &self.variables {
             lines.push((name.clone(), value.clone(), "variable".to_owned()));
@@ -181,7 +194,8 @@ impl InForce {
         lines.iter().map(|(name, value, from)| format!("{name:<names$}  {value:<values$}  {from}\n")).collect()
     }
 
-    /// The same as one line of JSON: `{"options": {key: {"value", "from"}}, "variables": {name: value}}`.
+    /// The same as one line of JSON: `{"options": {key: {"value", "from"}}, "promote": [column], "exclude": {dataset: [what]},
+    /// "variables": {name: value}}`.
     pub fn to_json(&self) -> String {
         let options: serde_json::Map<_, _> = self
             .options
@@ -193,7 +207,9 @@ impl InForce {
             .collect();
         let variables: serde_json::Map<_, _> =
             self.variables.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
-        json!({ "options": options, "variables": variables }).to_string()
+        let promote: Vec<String> = self.columns.promote.iter().map(ToString::to_string).collect();
+        json!({ "options": options, "promote": promote, "exclude": self.columns.exclude, "variables": variables })
+            .to_string()
     }
 
     fn from(&self, option: &Arg, place: &Place) -> String {

@@ -33,6 +33,9 @@ pub struct FilesArgs {
     /// Only files of cells that begin before this
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub until: Option<Timestamp>,
+    /// Only files that were written at this time or later: what has changed since then
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub written_since: Option<Timestamp>,
     /// A table with rows, sizes and times instead of one location to a line
     #[arg(long)]
     pub long: bool,
@@ -41,7 +44,12 @@ pub struct FilesArgs {
 impl FilesArgs {
     /// Which files.
     pub fn filter(&self) -> Filter {
-        Filter { dataset: self.dataset.clone(), since: self.since, until: self.until }
+        Filter {
+            dataset: self.dataset.clone(),
+            since: self.since,
+            until: self.until,
+            written_since: self.written_since,
+        }
     }
 }
 

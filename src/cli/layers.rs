@@ -17,6 +17,12 @@ const OF_ONE_RUN: [&str; 3] = ["config", "since", "until"];
 /// How far a key may be from an option's, for that to be what was meant.
 const NEAR: f64 = 0.8;
 
+/// What the variables of options begin with.
+const PREFIX: &str = "CHATLAKE_";
+
+/// What others put behind the prefix: Kubernetes for a service of that name, Airflow's DAGs, tests.
+const NOT_OURS: [&str; 5] = ["SERVICE_", "PORT", "DAG_", "TEST_", "CLOCK_"];
+
 /// A command line, understood.
 #[derive(Debug)]
 pub struct Parsed {
@@ -176,19 +182,46 @@ fn is_taken(option: &Arg, values: &[String]) -> Result<(), String> {
     }
 }
 
+/// The name that was probably meant.
+fn nearest<'n>(written: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+    names
+        .map(|name| (strsim::jaro_winkler(written, name), name))
+        .filter(|(nearness, _)| *nearness >= NEAR)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, name)| name)
+}
+
+/// Variables that look like those of options and are none, each with the one that was probably meant.
+pub fn misspelt(names: impl Iterator<Item = String>) -> Vec<(String, String)> {
+    let options = options();
+    let known: Vec<String> = options.iter().map(variable).chain(OF_ONE_RUN.map(variable_of)).collect();
+    let short = |name: &'_ str| name.strip_prefix(PREFIX).map(str::to_owned);
+    let shorts: Vec<String> = known.iter().filter_map(|name| short(name)).collect();
+    names
+        .filter(|name| !known.contains(name))
+        .filter_map(|name| {
+            let written = short(&name).filter(|short| !NOT_OURS.iter().any(|other| short.starts_with(other)))?;
+            let meant = nearest(&written, shorts.iter().map(String::as_str))?;
+            Some((name, variable_of(meant)))
+        })
+        .collect()
+}
+
+fn variable_of(option: &str) -> String {
+    format!("{PREFIX}{}", option.to_uppercase())
+}
+
 fn unknown(key: &str, options: &[Arg], path: &Path) -> Error {
     let names = options.iter().map(|option| option.get_id().as_str()).chain(SECTIONS);
-    let nearest = names
-        .map(|name| (strsim::jaro_winkler(&key.replace('-', "_"), name), name))
-        .filter(|(nearness, _)| *nearness >= NEAR)
-        .max_by(|a, b| a.0.total_cmp(&b.0));
+    let key_of_option = key.replace('-', "_");
+    let nearest = nearest(&key_of_option, names);
     let error = usage(format!("`{key}` in the configuration {} is no option", path.display()));
     match nearest {
         _ if ["stream_api", "aws_"].iter().any(|secret| key.to_lowercase().starts_with(secret)) => {
             error.hint(format!("secrets do not belong here: set the variable {}", key.to_uppercase()))
         }
         _ if OF_ONE_RUN.contains(&key) => error.hint(format!("--{key} is of one run: give it as a flag or a variable")),
-        Some((_, name)) => error.hint(format!("did you mean `{name}`?")),
+        Some(name) => error.hint(format!("did you mean `{name}`?")),
         None => error.hint("`chatlake init -` prints every key"),
     }
 }
@@ -250,4 +283,36 @@ fn free(option: &Arg) -> Arg {
 
 pub(super) fn variable(option: &Arg) -> String {
     option.get_env().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variable_that_is_almost_an_options_is_told() {
+        let told = |name: &str| misspelt(std::iter::once(name.to_owned())).pop().map(|(_, meant)| meant);
+        for (written, meant) in [
+            ("CHATLAKE_WINDO", "CHATLAKE_WINDOW"),
+            ("CHATLAKE_RATESHARE", "CHATLAKE_RATE_SHARE"),
+            ("CHATLAKE_CHANNEL_TYPES", "CHATLAKE_CHANNEL_TYPE"),
+        ] {
+            assert_eq!(told(written).as_deref(), Some(meant));
+        }
+        // A Kubernetes service by the name of chatlake gives its pods the first three.
+        for other in [
+            "CHATLAKE_SERVICE_HOST",
+            "CHATLAKE_PORT",
+            "CHATLAKE_PORT_9464_TCP_ADDR",
+            "CHATLAKE_DAG_START",
+            "CHATLAKE_WINDOW",
+            "CHATLAKE_SINCE",
+            "CHATLAKE_CONFIG",
+            "CHATLAKE_CRASH_AT",
+            "CHATLAKE_OWNER",
+            "AWS_REGION",
+        ] {
+            assert_eq!(told(other), None, "{other}");
+        }
+    }
 }

@@ -11,12 +11,12 @@ use std::time::Instant;
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use tracing::{Instrument, error_span};
-use uuid::Uuid;
 
 use self::file::{ExportFile, expand};
 use crate::columns::{Columns, Schemas};
 use crate::cpu::Cpu;
 use crate::error::{Error, Kind, Result};
+use crate::figures::count;
 use crate::lake::identity::FORMAT;
 use crate::lake::{Cover, Identity, Include, Lake, Lists, Mode, Selection, Source, State};
 use crate::pipeline::Pipeline;
@@ -62,7 +62,7 @@ pub struct Conversion<'a> {
 impl<'a> Conversion<'a> {
     /// Nothing is done yet.
     pub fn new(lake: &'a Lake, settings: Settings, exports: &'a Exports, progress: &'a Progress) -> Self {
-        let summary = Summary { run_id: Uuid::now_v7(), single_writer: settings.single_writer, ..Summary::default() };
+        let summary = Summary::new(lake, settings.single_writer);
         Self { lake, settings, exports, progress, summary }
     }
 
@@ -142,7 +142,7 @@ impl<'a> Conversion<'a> {
             progress: self.progress,
             cpu: Cpu::Threads,
         };
-        self.progress.span(format!("converting {} files", files.len()));
+        self.progress.span(format!("converting {}", count(files.len(), "file")));
         files.iter().for_each(|_| self.progress.requested());
         let Some(converted) = pipeline.convert(state, &files, into).await? else { return Ok(Round::Done) };
         let summary = self.summary.files.get_or_insert_default();
@@ -209,7 +209,7 @@ impl<'a> Conversion<'a> {
     /// Looks at all files, as many at a time as are decoded later. Those that hold the same are one.
     async fn identify(&mut self) -> Result<Vec<ExportFile>> {
         let named = expand(&self.exports.files)?;
-        self.progress.says(&format!("looking at {} files", named.len()));
+        self.progress.says(&format!("looking at {}", count(named.len(), "file")));
         let (exported_at, temp_dir) = (self.exports.exported_at, &self.settings.temp_dir);
         let looks = named.into_iter().map(|named| {
             let temp_dir = temp_dir.clone();
@@ -291,7 +291,8 @@ impl<'a> Conversion<'a> {
                 .hint("what came later cannot be in them: choose an earlier --until; if they were exported later than they were last written, say when with --exported-at"));
         }
         if let Some((cover, _)) = known.first().filter(|_| !self.settings.replace) {
-            let message = format!("{} cells of the range are covered already, such as `{}`", known.len(), cover.window);
+            let message =
+                format!("covered already: {} of the range, such as `{}`", count(known.len(), "cell"), cover.window);
             return Err(Error::new(Kind::Usage, message).hint(
                 "choose --since and --until so that they are left out, or replace them with --replace, if the files are newer",
             ));

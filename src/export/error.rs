@@ -37,7 +37,7 @@ pub enum ApiError {
         source: SendError,
     },
     /// Stream, or something before it, refused.
-    #[error("{endpoint} was refused: {refusal}")]
+    #[error("{endpoint} was refused: {}", refusal.without(&format!("{endpoint} failed with error: ")))]
     Refused {
         /// What was called.
         endpoint: Endpoint,
@@ -79,11 +79,7 @@ pub struct Refusal {
 
 impl std::fmt::Display for Refusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.message)?;
-        match self.code {
-            Some(code) => write!(f, " (HTTP {}, code {code})", self.status),
-            None => write!(f, " (HTTP {})", self.status),
-        }
+        f.write_str(&self.without(""))
     }
 }
 
@@ -102,6 +98,15 @@ enum Class {
 }
 
 impl Refusal {
+    /// What it says, without these first words if they are there.
+    fn without(&self, words: &str) -> String {
+        let message = self.message.strip_prefix(words).unwrap_or(&self.message);
+        match self.code {
+            Some(code) => format!("{message} (HTTP {}, code {code})", self.status),
+            None => format!("{message} (HTTP {})", self.status),
+        }
+    }
+
     /// From an answer's status and body.
     pub(super) fn new(status: StatusCode, body: &[u8], wait: Option<Duration>) -> Self {
         match serde_json::from_slice::<ApiErrorBody>(body) {
@@ -226,7 +231,7 @@ impl From<ApiError> for Error {
                 Class::BadKey => (Kind::Permission, "check STREAM_API_KEY: Stream does not know this key"),
                 Class::BadSecret => (
                     Kind::Permission,
-                    "check STREAM_API_SECRET: it must be the secret of the app that STREAM_API_KEY names",
+                    "check STREAM_API_SECRET, or the file that STREAM_API_SECRET_FILE names: it must be the secret of the app that STREAM_API_KEY names",
                 ),
                 Class::Clock => (Kind::Temporary, "set this machine's clock, then run the same command again"),
                 Class::NotAllowed => {
@@ -338,6 +343,12 @@ mod tests {
             assert_eq!(error.kind(), kind, "{error}");
             assert!(error.report().contains(text), "{} lacks {text}", error.report());
         }
+    }
+
+    #[test]
+    fn what_was_called_is_said_once() {
+        let error = api(400, 4, "ExportChannels failed with error: \"no such thing\"");
+        assert_eq!(error.to_string(), "ExportChannels was refused: \"no such thing\" (HTTP 400, code 4)");
     }
 
     #[test]

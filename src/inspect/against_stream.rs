@@ -25,6 +25,7 @@ use crate::error::{Error, Kind, Result};
 use crate::export::{
     Asked, Client, Discovery, Download, ExportOptions, ExportRequest, ExportTask, ExportVersion, Selection, TaskError,
 };
+use crate::figures::count;
 use crate::lake::{DataFile, Identity, Key, Lake, Source, State};
 use crate::pipeline::MARGIN;
 use crate::pipeline::file_decoder::{FileDecoder, FileError, Rows};
@@ -83,9 +84,10 @@ pub struct StreamReport {
 impl StreamReport {
     pub(super) fn to_text(self) -> String {
         let Self { seed, channel_days, not_exported, messages, lost, wrong, gone, changed } = self;
+        let (channel_days, messages) = (count(channel_days, "channel-day"), count(messages, "message"));
         let failed = if not_exported > 0 { format!(", {not_exported} could not be exported") } else { String::new() };
         format!(
-            "  against Stream: {channel_days} channel-days{failed}, {messages} messages: {lost} lost, {wrong} wrong, \
+            "  against Stream: {channel_days}{failed}, {messages}: {lost} lost, {wrong} wrong, \
              {gone} gone since, {changed} changed since (--seed {seed})\n"
         )
     }
@@ -265,8 +267,10 @@ async fn compare(
         report.changed += outcome.changed;
         report.wrong += outcome.wrong;
         if let Some(first) = outcome.first_wrong {
-            let what =
-                format!("has {} messages as they were before an earlier change; the first: {first}", outcome.wrong);
+            let what = format!(
+                "has {} as they were before an earlier change; the first: {first}",
+                count(outcome.wrong, "message")
+            );
             found.add(key, what, again(day.window));
         }
     }
@@ -293,7 +297,7 @@ fn lost(day: &Day, messages: &Messages, found: &mut Differences) -> u64 {
         total += messages.len() as u64;
         let (id, created_us) = messages[0];
         let at = Timestamp::from_microsecond(created_us).unwrap_or_default();
-        let what = format!("lacks {} messages of `{cid}`; the first: `{id}`, created {at}", messages.len());
+        let what = format!("lacks {} of `{cid}`; the first: `{id}`, created {at}", count(messages.len(), "message"));
         found.add(format!("messages/event_date={}", day.window.date()), what, again(day.window));
     }
     total

@@ -7,6 +7,7 @@ use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use object_store::path::Path;
 use serde::Serialize;
+use uuid::Uuid;
 
 use super::{AT_ONCE, ROUNDS, expired, find, objects, too_busy};
 use crate::error::{Error, Kind, Result};
@@ -22,6 +23,8 @@ pub struct Filter {
     pub since: Option<Timestamp>,
     /// Of cells that begin before this.
     pub until: Option<Timestamp>,
+    /// Written at this time or later.
+    pub written_since: Option<Timestamp>,
 }
 
 /// A live file and where it is.
@@ -51,8 +54,15 @@ impl Filter {
             // Snapshots, exports of users and quarantine belong to an export as a whole.
             None => self.since.is_none() && self.until.is_none(),
         };
-        in_time && self.dataset.as_ref().is_none_or(|dataset| *dataset == file.dataset)
+        let is_written = self.written_since.is_none_or(|since| written_at(file).is_none_or(|at| at >= since));
+        in_time && is_written && self.dataset.as_ref().is_none_or(|dataset| *dataset == file.dataset)
     }
+}
+
+/// When a file was begun, by the clock of whoever wrote it: ids are UUIDs of version 7.
+fn written_at(file: &DataFile) -> Option<Timestamp> {
+    let (seconds, nanoseconds) = Uuid::parse_str(&file.id).ok()?.get_timestamp()?.to_unix();
+    Timestamp::new(i64::try_from(seconds).ok()?, i32::try_from(nanoseconds).ok()?).ok()
 }
 
 /// Lists the files. All of them were there when the log said so; a later commit may replace them.

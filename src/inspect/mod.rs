@@ -21,7 +21,7 @@ use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStoreExt};
 
 use crate::error::{Error, Kind, Result};
-use crate::lake::store::store_error;
+use crate::lake::store_error::store_error;
 use crate::lake::{DataFile, Identity, Key, Lake, State};
 
 /// How often the log may grow under an inspection before it gives up.

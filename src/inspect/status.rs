@@ -11,10 +11,11 @@ use super::lateness::{self, RevisitsOfAge};
 use super::{Object, objects};
 use crate::columns::Columns;
 use crate::error::Result;
+use crate::figures::{bytes, count};
 use crate::journal::{self, Begun, BegunUsers};
 use crate::kinds::Kinds;
 use crate::lake::{ExportedUsers, Identity, Key, Lake, Source, State};
-use crate::summary::{DatasetSummary, bytes};
+use crate::summary::DatasetSummary;
 use crate::window::Window;
 
 /// Lines that a list has for people; the rest is counted.
@@ -288,30 +289,35 @@ impl Status {
         line("frontier", &time(self.frontier));
         let snapshot =
             self.last_snapshot.map_or_else(String::new, |number| format!(", snapshot of the first {number}"));
-        line("log", &format!("{} entries{snapshot}", self.entries));
+        line("log", &format!("{}{snapshot}", count(self.entries, "entry")));
         line("cells", &self.cells.to_string());
         list(&mut line, "covered", &self.coverage, Window::to_string);
         list(&mut line, "gaps", &self.gaps, Window::to_string);
         list(&mut line, "exceptions", &self.exceptions, |cell| {
             let Exceptions { since, until, failed_channels, missing_channels } = cell;
-            format!("{since}..{until}: {failed_channels} channels failed, {missing_channels} not known to Stream")
+            format!(
+                "{since}..{until}: {} failed, {missing_channels} not known to Stream",
+                count(*failed_channels, "channel")
+            )
         });
         list(&mut line, "in flight", &self.in_flight, |span| {
             let InFlight { run_id, begun_at, since, until, cells, tasks, .. } = span;
             let again = if span.replaces { ", again" } else { "" };
             let last = span.last_record_at.map_or_else(String::new, |at| format!(", last record {at:.0}"));
-            format!("{since}..{until}: {cells} cells{again}, {tasks} exports, run {run_id}, begun {begun_at}{last}")
+            let (cells, tasks) = (count(*cells, "cell"), count(*tasks, "export"));
+            format!("{since}..{until}: {cells}{again}, {tasks}, run {run_id}, begun {begun_at}{last}")
         });
         if !self.users_in_flight.is_empty() {
             list(&mut line, "", &self.users_in_flight, |export| {
                 let UsersInFlight { run_id, begun_at, users, tasks, .. } = export;
                 let last = export.last_record_at.map_or_else(String::new, |at| format!(", last record {at:.0}"));
-                format!("{users} users, {tasks} exports, run {run_id}, begun {begun_at}{last}")
+                let (users, tasks) = (count(*users, "user"), count(*tasks, "export"));
+                format!("{users}, {tasks}, run {run_id}, begun {begun_at}{last}")
             });
         }
         if let Some(ExportedUsers { exported_at, asked, missing, failed, .. }) = &self.last_user_export {
-            let counts = format!("{asked} users, {missing} not known to Stream, {failed} failed");
-            line("users", &format!("exported {} times, last at {exported_at}: {counts}", self.user_exports));
+            let counts = format!("{}, {missing} not known to Stream, {failed} failed", count(*asked, "user"));
+            line("users", &format!("exported {}, last at {exported_at}: {counts}", count(self.user_exports, "time")));
         }
         let mut columns = Columns::default().changes(&self.columns).into_iter();
         columns.next().into_iter().for_each(|first| line("columns", &first));
@@ -320,20 +326,21 @@ impl Status {
             line(
                 "unsettled",
                 &format!(
-                    "entry {entry}: {staged_files} files to move, {removable_files} to delete; the next commit does it"
+                    "entry {entry}: {} to move, {removable_files} to delete; the next commit does it",
+                    count(*staged_files, "file")
                 ),
             );
         }
         let kinds =
             if self.unclassified_kinds.is_empty() { "".to_owned() } else { format!(": {}", self.unclassified_kinds) };
-        for (number, name, meaning) in [
-            (self.rejected, "rejected", "lines that do not fit (see _quarantine/)"),
-            (self.unclassified, "unclassified", format!("lines of unknown kinds (see _quarantine/){kinds}").as_str()),
-            (self.out_of_window, "outside", "messages outside of what was asked for (see _quarantine/)"),
-            (self.single_writer_entries, "unprotected", "entries put without conditional writes (--single-writer)"),
+        for (number, name, noun, meaning) in [
+            (self.rejected, "rejected", "line", "that did not fit (see _quarantine/)"),
+            (self.unclassified, "unclassified", "line", format!("of unknown kinds (see _quarantine/){kinds}").as_str()),
+            (self.out_of_window, "outside", "message", "outside of what was asked for (see _quarantine/)"),
+            (self.single_writer_entries, "unprotected", "entry", "put without conditional writes (--single-writer)"),
         ] {
             if number > 0 {
-                line(name, &format!("{number} {meaning}"));
+                line(name, &format!("{} {meaning}", count(number, noun)));
             }
         }
         for (number, value) in lateness::lines(&self.revisits).iter().enumerate() {

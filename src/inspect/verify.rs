@@ -15,10 +15,10 @@ use super::against_stream::{self, Sample, StreamReport};
 use super::verify_rows::{self, Rows};
 use super::{AT_ONCE, Object, ROUNDS, expired, find, no_lake, objects, too_busy, verify_log};
 use crate::error::{Error, Kind, Result};
-use crate::lake::store::store_error;
+use crate::figures::{bytes, count};
+use crate::lake::store_error::store_error;
 use crate::lake::{DataFile, Identity, Key, Lake, Selection, State};
 use crate::schema::NAMES;
-use crate::summary::bytes;
 use crate::window::Window;
 
 /// Differences that are listed; the rest is counted.
@@ -319,7 +319,7 @@ fn records(state: &State, found: &mut Differences) {
             let said = record.rows.get(dataset).copied().unwrap_or(0);
             let there = rows.get(&(window, dataset)).copied().unwrap_or(0);
             if said != there {
-                let what = format!("says {said} rows of {dataset} in `{window}`, its files have {there}");
+                let what = format!("says {} of {dataset} in `{window}`, its files have {there}", count(said, "row"));
                 let next = "keep `_chatlake/log/` and the files of the cell as they are and report this";
                 found.add(Key::Entry(covered.entry), what, next);
             }
@@ -369,7 +369,7 @@ async fn footers(lake: &Lake, files: Vec<DataFile>, found: &mut Differences) -> 
         match footer {
             Footer::Rows(key, rows) if rows == file.rows => good.push((file, key)),
             Footer::Rows(key, rows) => {
-                found.add(key, format!("has {rows} rows, the log says {}", file.rows), repair(&file));
+                found.add(key, format!("has {}, the log says {}", count(rows, "row"), file.rows), repair(&file));
             }
             Footer::Damaged(key, what) => found.add(key, what, repair(&file)),
             Footer::Gone if is_live(lake, &file).await? => {
@@ -445,19 +445,25 @@ impl Report {
     /// A few lines, and two for each difference.
     pub fn to_text(&self) -> String {
         let mut text = format!(
-            "{}\n  {} entries, {} cells, {} files, {} rows, {}\n",
+            "{}\n  {}, {}, {}, {}, {}\n",
             self.lake,
-            self.entries,
-            self.cells,
-            self.files,
-            self.rows,
+            count(self.entries, "entry"),
+            count(self.cells, "cell"),
+            count(self.files, "file"),
+            count(self.rows, "row"),
             bytes(self.bytes)
         );
         if self.expired_files > 0 {
-            let _ = writeln!(text, "  {} files of dropped snapshot_date partitions", self.expired_files);
+            let _ = writeln!(text, "  {} of dropped snapshot_date partitions", count(self.expired_files, "file"));
         }
         if let Some(deep) = &self.deep {
-            let _ = writeln!(text, "  read: {} files, {} rows, {}", deep.files, deep.rows, bytes(deep.bytes));
+            let _ = writeln!(
+                text,
+                "  read: {}, {}, {}",
+                count(deep.files, "file"),
+                count(deep.rows, "row"),
+                bytes(deep.bytes)
+            );
         }
         if let Some(compared) = &self.against_stream {
             text.push_str(&compared.to_text());

@@ -21,8 +21,9 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::verify::{Differences, is_live, repair};
 use crate::error::{Error, Kind, Result};
+use crate::figures::count;
 use crate::lake::layout::{QUARANTINE, partition};
-use crate::lake::store::store_error;
+use crate::lake::store_error::store_error;
 use crate::lake::{DataFile, Key, Lake, State};
 use crate::schema::{self, Schema};
 use crate::sort::{RowRef, SortKey, SortSpec, Sorter};
@@ -163,7 +164,7 @@ impl Count {
 
     fn tell(self, key: &Key, what: &str, found: &mut Vec<(Key, String)>) {
         if let Some(first) = self.first {
-            found.push((key.clone(), format!("has {} rows {what}; the first: {first}", self.rows)));
+            found.push((key.clone(), format!("has {} {what}; the first: {first}", count(self.rows, "row"))));
         }
     }
 }

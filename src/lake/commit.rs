@@ -9,7 +9,7 @@ use super::layout::Key;
 use super::log::Put;
 use super::proposal::{Commit, Outcome, Rebased};
 use super::state::State;
-use super::store::store_error;
+use super::store_error::store_error;
 use super::user_export::UserExport;
 use crate::columns::Columns;
 use crate::error::{Error, Kind, Result};

@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::Lake;
 use super::layout::Key;
-use super::store::store_error;
+use super::store_error::store_error;
 use crate::error::{Error, Kind, Result};
 
 /// Channels that `lake.json` names itself.

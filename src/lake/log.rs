@@ -7,7 +7,7 @@ use super::Lake;
 use super::entry::Entry;
 use super::layout::Key;
 use super::state::{Broken, State};
-use super::store::store_error;
+use super::store_error::store_error;
 use crate::error::{Error, Kind, Result};
 #[cfg(test)]
 use crate::simulation::planted::{self, Bug};

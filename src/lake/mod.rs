@@ -16,6 +16,7 @@ pub mod snapshot;
 pub mod staging;
 pub mod state;
 pub mod store;
+pub(crate) mod store_error;
 pub mod user_export;
 
 mod commit;
@@ -42,8 +43,8 @@ pub use self::proposal::{Commit, Mode, Outcome, Proposal};
 pub use self::revisit::{Ages, Changes, Revisit};
 pub use self::staging::{Parts, StagedObject, StagedWriter};
 pub use self::state::{Covered, Live, State};
-use self::store::store_error;
 pub use self::store::{Env, process_env};
+use self::store_error::store_error;
 pub use self::user_export::{ExportedUsers, UserExport, UserProposal};
 use crate::error::{Error, Kind, Result};
 

@@ -11,7 +11,7 @@ use super::Lake;
 use super::entry::{Action, DataFile, Entry, READER_VERSION, Void};
 use super::log::Put;
 use super::state::{Pending, State};
-use super::store::store_error;
+use super::store_error::store_error;
 use crate::error::{Error, Kind, Result};
 #[cfg(test)]
 use crate::simulation::planted::{self, Bug};

@@ -19,7 +19,7 @@ use super::Lake;
 use super::entry::READER_VERSION;
 use super::layout::Key;
 use super::state::{ColumnsAt, Covered, Live, Pending, State};
-use super::store::store_error;
+use super::store_error::store_error;
 use super::user_export::ExportedUsers;
 use crate::error::{Error, Kind, Result};
 

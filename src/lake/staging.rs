@@ -11,7 +11,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::Lake;
 use super::layout::{self, Key};
-use super::store::store_error;
+use super::store_error::store_error;
 use crate::error::{Error, Kind, Result};
 
 /// How a file is cut for its upload. With the part that fills up, one writer holds one more than are in flight.

@@ -1,7 +1,6 @@
 //! Opening the place where a lake lies, and saying clearly why not.
 
 use std::collections::BTreeMap;
-use std::error::Error as StdError;
 use std::io;
 use std::path::{Component, Path as FsPath, PathBuf};
 use std::sync::Arc;
@@ -15,7 +14,7 @@ use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 use url::Url;
 
 use super::requests::ToldRequests;
-use crate::error::{Error, Kind, Result, UNTRUSTED_HINT, is_untrusted};
+use crate::error::{Error, Kind, Result};
 
 /// The process environment, or what stands for it.
 pub type Env = BTreeMap<String, String>;
@@ -38,7 +37,9 @@ pub(super) struct Opened {
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(180);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Whether this machine has an instance role is known in this time or not at all.
-const METADATA_TIMEOUT: Duration = Duration::from_millis(500);
+const METADATA_CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+const METADATA_TIMEOUT: Duration = Duration::from_secs(2);
+const METADATA_ENDPOINT: &str = "http://169.254.169.254";
 
 /// What AWS' own programs call the address of the metadata service.
 const SDK_METADATA_ENDPOINT: &str = "AWS_EC2_METADATA_SERVICE_ENDPOINT";
@@ -173,7 +174,7 @@ async fn open_s3(location: &str, env: &Env) -> Result<Opened> {
     }
     builder = builder.with_client_options(options);
     if needs_instance_role(&builder) {
-        check_instance_role(env).await?;
+        check_instance_role(env, builder.get_config_value(&AmazonS3ConfigKey::MetadataEndpoint)).await?;
     }
     let prefix = Path::from_url_path(url.path()).map_err(|error| {
         usage(format!("`{location}` has a prefix that cannot be used"), "use plain names").because(error)
@@ -221,7 +222,7 @@ fn retries() -> RetryConfig {
             max_backoff: Duration::from_secs(5),
             base: 2.,
         },
-        max_retries: 5,
+        max_retries: 8,
         retry_timeout: Duration::from_secs(60),
     }
 }
@@ -235,23 +236,19 @@ fn needs_instance_role(builder: &AmazonS3Builder) -> bool {
         || has(AmazonS3ConfigKey::WebIdentityTokenFile) && has(AmazonS3ConfigKey::RoleArn)
         || has(AmazonS3ConfigKey::ContainerCredentialsRelativeUri)
         || has(AmazonS3ConfigKey::ContainerCredentialsFullUri)
-            && has(AmazonS3ConfigKey::ContainerAuthorizationTokenFile)
-        || has(AmazonS3ConfigKey::MetadataEndpoint))
+            && has(AmazonS3ConfigKey::ContainerAuthorizationTokenFile))
 }
 
-/// Asks briefly whether there is a metadata service, since a machine without one would wait for it for minutes.
-async fn check_instance_role(env: &Env) -> Result<()> {
+/// Asks briefly whether a metadata service answers, since a machine without one would wait for it for minutes.
+async fn check_instance_role(env: &Env, endpoint: Option<String>) -> Result<()> {
     let profile = env.get("AWS_PROFILE").filter(|profile| !profile.is_empty());
     let disabled = env.get("AWS_EC2_METADATA_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
-    if profile.is_none() && !disabled {
-        let connected = tokio::net::TcpStream::connect(("169.254.169.254", 80));
-        if matches!(tokio::time::timeout(METADATA_TIMEOUT, connected).await, Ok(Ok(_))) {
-            return Ok(());
-        }
-    }
-    let message = match profile {
-        Some(profile) => format!("the AWS profile `{profile}` is set, but profiles and SSO are not read"),
-        None => "there are no AWS credentials".to_owned(),
+    let message = match (profile, endpoint) {
+        (_, Some(endpoint)) if answers(&endpoint).await => return Ok(()),
+        (_, Some(_)) => "there are no AWS credentials: nothing answers at AWS_EC2_METADATA_SERVICE_ENDPOINT".to_owned(),
+        (Some(profile), None) => format!("the AWS profile `{profile}` is set, but profiles and SSO are not read"),
+        (None, None) if !disabled && answers(METADATA_ENDPOINT).await => return Ok(()),
+        (None, None) => "there are no AWS credentials".to_owned(),
     };
     let name = profile.map_or("NAME", String::as_str);
     Err(Error::new(Kind::Permission, message).hint(format!(
@@ -259,76 +256,23 @@ async fn check_instance_role(env: &Env) -> Result<()> {
     )))
 }
 
+/// Whether anything comes back, whatever it is, for what a role's credentials begin with. Where a container is a hop too far away, the
+/// service takes the connection and its answer never arrives.
+async fn answers(endpoint: &str) -> bool {
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .connect_timeout(METADATA_CONNECT_TIMEOUT)
+        .timeout(METADATA_TIMEOUT)
+        .build();
+    let Ok(client) = client else { return false };
+    let request = client
+        .put(format!("{}/latest/api/token", endpoint.trim_end_matches('/')))
+        .header("X-aws-ec2-metadata-token-ttl-seconds", "60");
+    request.send().await.is_ok()
+}
+
 fn usage(message: String, hint: &str) -> Error {
     Error::new(Kind::Usage, message).hint(hint)
-}
-
-/// What a failed operation on the lake means to whoever runs chatlake.
-pub(crate) fn store_error(doing: &str, lake: &str, error: object_store::Error) -> Error {
-    let (kind, hint) = meaning(&error);
-    Error::new(kind, format!("{doing} at {lake}")).because(error).hint(hint)
-}
-
-fn meaning(error: &object_store::Error) -> (Kind, &'static str) {
-    use object_store::Error as Store;
-    // Listing and bulk deletion give every refusal as a generic error: what S3 said is only in its text.
-    let text = error.to_string();
-    let says = |codes: &[&str]| codes.iter().any(|code| text.contains(code));
-    if says(&["NoSuchBucket"]) {
-        return (Kind::Usage, "make the bucket, or check its name in --lake");
-    }
-    if says(&["AuthorizationHeaderMalformed", "PermanentRedirect", "Received redirect without LOCATION"]) {
-        return (Kind::Usage, "the bucket is in another region: set AWS_REGION");
-    }
-    // Before the refusals that these may come as, whose hint would not help.
-    if says(&["ExpiredToken", "InvalidToken", "TokenRefreshRequired"]) {
-        return (Kind::Permission, "renew the temporary credentials, AWS_SESSION_TOKEN with them, and run again");
-    }
-    if says(&["RequestTimeTooSkewed"]) {
-        return (Kind::Temporary, "this machine's clock is wrong: let NTP set it, then run the same command again");
-    }
-    if says(&["403 Forbidden", "401 Unauthorized", "AccessDenied"]) {
-        return PERMISSION;
-    }
-    if is_untrusted(error) {
-        return (Kind::Temporary, UNTRUSTED_HINT);
-    }
-    match error {
-        Store::PermissionDenied { .. } | Store::Unauthenticated { .. } => PERMISSION,
-        Store::NotSupported { .. } | Store::NotImplemented { .. } => {
-            (Kind::UnsafeStore, "choose another store: conditional puts, copies and deletes are needed")
-        }
-        Store::InvalidPath { .. } | Store::UnknownConfigurationKey { .. } => (Kind::Usage, "check --lake and AWS_*"),
-        Store::NotFound { .. } => (Kind::Data, "another program has deleted something: look with `chatlake verify`"),
-        _ => match io_kind(error) {
-            Some(io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) => {
-                (Kind::Permission, "check the owner and the rights of the folder")
-            }
-            Some(io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory) => {
-                (Kind::Usage, "a file lies where the lake needs a folder, or the other way round")
-            }
-            Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
-                (Kind::Temporary, "make room, then run the same command again")
-            }
-            _ => (Kind::Temporary, "check the network and the endpoint, then run the same command again"),
-        },
-    }
-}
-
-const PERMISSION: (Kind, &str) = (
-    Kind::Permission,
-    "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and that they may list, read, write and delete there",
-);
-
-fn io_kind(error: &object_store::Error) -> Option<io::ErrorKind> {
-    let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<io::Error>() {
-            return Some(error.kind());
-        }
-        cause = error.source();
-    }
-    None
 }
 
 #[cfg(test)]
@@ -381,6 +325,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_metadata_service_that_never_answers_is_given_up_within_seconds() {
+        // It takes connections, as the system does for it, and says nothing.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("http://{}", silent.local_addr().unwrap());
+        let begun = std::time::Instant::now();
+        let error = refusal("s3://bucket/prefix", &[("AWS_EC2_METADATA_SERVICE_ENDPOINT", &endpoint)]).await;
+        assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+        assert_eq!(error.kind(), Kind::Permission);
+        assert!(error.report().contains("export-credentials"), "{}", error.report());
+    }
+
+    #[tokio::test]
     async fn keys_may_be_mounted_as_files() {
         let folder = tempfile::tempdir().unwrap();
         let file = |name: &str, text: &str| {
@@ -404,33 +360,6 @@ mod tests {
         assert_eq!(refusal("s3://bucket/prefix", &KEYS[..1]).await.kind(), Kind::Usage);
         let error = refusal("s3://bucket/prefix", &[KEYS[0], KEYS[1], ("AWS_ENDPOINT_URL", "localhost")]).await;
         assert!(error.report().contains("AWS_ENDPOINT_URL"), "{}", error.report());
-    }
-
-    #[test]
-    fn a_failure_has_the_kind_and_the_way_out_of_its_cause() {
-        use object_store::Error as Store;
-        let answer = |text: &str| Store::Generic { store: "S3", source: text.to_owned().into() };
-        let refused = |text: &str| Store::PermissionDenied { path: "x".into(), source: text.to_owned().into() };
-        let local = |kind: io::ErrorKind| Store::Generic { store: "local", source: io::Error::from(kind).into() };
-        for (error, kind, hint) in [
-            (answer("connection refused"), Kind::Temporary, "network"),
-            (answer("404 Not Found: <Code>NoSuchBucket</Code>"), Kind::Usage, "make the bucket"),
-            (answer("400 Bad Request: <Code>AuthorizationHeaderMalformed</Code>"), Kind::Usage, "AWS_REGION"),
-            (answer("403 Forbidden: <Code>SignatureDoesNotMatch</Code>"), Kind::Permission, "AWS_ACCESS_KEY_ID"),
-            (refused("403"), Kind::Permission, "AWS_ACCESS_KEY_ID"),
-            (answer("400 Bad Request: <Code>ExpiredToken</Code>"), Kind::Permission, "renew"),
-            (answer("400 Bad Request: <Code>InvalidToken</Code>"), Kind::Permission, "renew"),
-            (refused("403 Forbidden: <Code>ExpiredToken</Code>"), Kind::Permission, "renew"),
-            (answer("403 Forbidden: <Code>RequestTimeTooSkewed</Code>"), Kind::Temporary, "clock"),
-            (refused("403 Forbidden: <Code>RequestTimeTooSkewed</Code>"), Kind::Temporary, "clock"),
-            (local(io::ErrorKind::StorageFull), Kind::Temporary, "make room"),
-            (local(io::ErrorKind::PermissionDenied), Kind::Permission, "owner"),
-        ] {
-            let text = error.to_string();
-            let error = store_error("cannot list", "s3://b", error);
-            assert_eq!(error.kind(), kind, "{text}");
-            assert!(error.report().contains(hint), "{text}: {}", error.report());
-        }
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::{Pipeline, Requests, Written};
 use crate::decode::{FirstSetAside, NumberedCells, Tally};
 use crate::error::{Error, Kind, Result};
+use crate::figures::count;
 use crate::lake::layout::QUARANTINE;
 use crate::lake::{Key, Source, State};
 use crate::schema::DATASETS;
@@ -28,8 +29,8 @@ impl Pipeline<'_> {
     ) -> Result<()> {
         if tally.out_of_window > 0 && tally.out_of_window == tally.out_of_window_updated_inside {
             let message = format!(
-                "Stream filters exports by `updated_at`: {} messages created outside of {span} came, all of them updated inside",
-                tally.out_of_window
+                "Stream filters exports by `updated_at`: {} created outside of {span} came, all of them updated inside",
+                count(tally.out_of_window, "message")
             );
             return Err(Error::new(Kind::Data, message)
                 .showing(shown(&tally.first_set_aside, tally.out_of_window, |reason| reason == "out_of_window"))

@@ -17,6 +17,7 @@ use crate::columns::{Columns, Schemas};
 use crate::cpu::Cpu;
 use crate::error::{Error, Kind, Result};
 use crate::export::{Client, Endpoint};
+use crate::figures::count;
 use crate::journal::{self, BegunUsers, Journal, UsersRecord};
 use crate::lake::entry::Action;
 use crate::lake::{ExportedUsers, FailedUser, Identity, Lake, Outcome, Source, State};
@@ -53,12 +54,7 @@ impl<'a> UsersRun<'a> {
         progress: &'a Progress,
     ) -> Self {
         let users = UsersSummary { asked: user_ids.len() as u64, ..UsersSummary::default() };
-        let summary = Summary {
-            run_id: Uuid::now_v7(),
-            single_writer: settings.single_writer,
-            user_exports: Some(users),
-            ..Summary::default()
-        };
+        let summary = Summary { user_exports: Some(users), ..Summary::new(lake, settings.single_writer) };
         let journal = Arc::new(Journal::new(lake, summary.run_id));
         let (cpu, counts) = (Cpu::Threads, Arc::default());
         Self { client, lake, settings, user_ids, per_request, progress, summary, journal, cpu, counts }
@@ -237,7 +233,7 @@ impl<'a> UsersRun<'a> {
 /// What became of the users who could not be exported.
 fn could_not(failed: &BTreeMap<String, String>) -> Option<Error> {
     let (user_id, reason) = failed.iter().next()?;
-    let message = format!("{} users could not be exported, such as `{user_id}`: {reason}", failed.len());
+    let message = format!("{} could not be exported, such as `{user_id}`: {reason}", count(failed.len(), "user"));
     Some(Error::new(Kind::ExportFailed, message).hint(
         "the rest is committed; of a user with more than 10,000 messages Stream exports nothing: its support can, or `chatlake sync` \
          brings in the channels",
@@ -257,10 +253,11 @@ pub struct PlannedUsers {
 
 impl std::fmt::Display for PlannedUsers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { users, requests, minutes } = self;
+        let (users, requests) = (count(self.users, "user"), count(self.requests, "request"));
+        let minutes = self.minutes;
         write!(
             f,
-            "{users} users, {requests} requests, {minutes:.1} minutes at this share of the app's rate limit; nothing was exported"
+            "{users}, {requests}, {minutes:.1} minutes at this share of the app's rate limit; nothing was exported"
         )
     }
 }

@@ -36,6 +36,8 @@ fn a_lake_by_its_configuration_alone() {
     let shown = in_force(&bench, &[]);
     assert_eq!(shown["options"]["window"], json!({ "value": "12h", "from": path }));
     assert_eq!(shown["options"]["settle"], json!({ "value": "5m", "from": "default" }));
+    assert_eq!(shown["exclude"], json!({ "messages": ["html"] }));
+    assert!(bench.run(&["config"]).stdout.contains("messages.html"));
     let summary = bench.run(&["sync", "--json", "--since", "2026-01-05", "--until", "2026-01-06"]);
     assert_eq!(summary.assert_status(0, "committed")["cells"].as_array().unwrap().len(), 2);
     let files = bench.run(&["files", "--dataset", "messages"]);
@@ -78,6 +80,15 @@ fn a_mistake_is_refused_by_every_command() {
     for command in ["sync", "revisit", "status", "files", "gc", "config", "schema", "check"] {
         bench.run(&[command]).assert_refused(2, &["`windw`", "did you mean `window`?"]);
     }
+}
+
+#[test]
+fn a_variable_that_is_misspelt_is_told() {
+    let mut bench = Bench::new(&two_days());
+    bench.set("CHATLAKE_WINDO", "1h");
+    let ran = bench.run(&["config"]);
+    assert_eq!(ran.code, 0);
+    assert!(ran.stderr.contains("CHATLAKE_WINDO is not read: did you mean CHATLAKE_WINDOW?"), "{}", ran.stderr);
 }
 
 /// The page is what the program says.

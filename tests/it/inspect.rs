@@ -101,8 +101,7 @@ fn status_shows_gaps_exceptions_and_totals() {
         assert_eq!(status["datasets"][dataset]["files"], contents.files[dataset].values().sum::<u64>(), "{dataset}");
     }
     let ran = bench.run(&["status"]);
-    for part in ["gaps         2026-01-06", "1 channels failed", "1 entries put without conditional writes", "messages"]
-    {
+    for part in ["gaps         2026-01-06", "1 channel failed", "1 entry put without conditional writes", "messages"] {
         assert!(ran.stdout.contains(part), "`{part}`: {}", ran.stdout);
     }
     json_of(&bench.run(&["verify", "--json", "--deep", "--against-stream", "60"]), 0);
@@ -186,6 +185,8 @@ fn files_are_listed_where_they_are_settled_or_not() {
         [""; 0].map(PathBuf::from)
     );
     assert_eq!(listed(&["--dataset", "users", "--since", "2026-01-06"]).len(), 0, "snapshots have no cells");
+    assert_eq!(listed(&["--written-since", "2026-01-01"]), all);
+    assert_eq!(listed(&["--written-since", "2200-01-01"]).len(), 0);
     bench.run(&["files", "--dataset", "massages"]).assert_refused(2, &["massages", "messages"]);
 
     let moved = unsettle(lake, 2);

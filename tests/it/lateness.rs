@@ -138,7 +138,7 @@ fn every_revisit_is_remembered_and_one_that_finds_nothing_most_of_all() {
     }
     assert_eq!(bench.run(&["verify", "--deep", "--json"]).code, 0);
     let text = bench.run(&["sync", "--since", "2026-01-05", "--until", "2026-01-06", "--replace"]).stdout;
-    assert!(text.contains("1 cells exported again, 0 differed: messages 0 inserted, 0 edited, 0 vanished"), "{text}");
+    assert!(text.contains("1 cell exported again, 0 differed: messages 0 inserted, 0 edited, 0 vanished"), "{text}");
 }
 
 #[test]

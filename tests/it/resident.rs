@@ -5,9 +5,11 @@ use std::net::TcpStream;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
+use serde_json::json;
 use simulator::Fault;
 
 use crate::bench::{Bench, at, two_days};
+use crate::engines::script;
 
 /// How long something that must happen is waited for.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -25,6 +27,14 @@ fn get(address: &str, path: &str) -> String {
 fn value(metrics: &str, sample: &str) -> f64 {
     let line = metrics.lines().find_map(|line| line.strip_prefix(sample));
     line.map_or(0.0, |value| value.trim().parse().unwrap())
+}
+
+/// What is said of metrics, and their samples without values, which come in any order.
+fn without_values(metrics: &str) -> String {
+    let (said, samples): (Vec<&str>, Vec<&str>) = metrics.lines().partition(|line| line.starts_with('#'));
+    let mut names: Vec<&str> = samples.iter().map(|sample| sample.rsplit_once(' ').unwrap().0).collect();
+    names.sort_unstable();
+    [said, names].concat().join("\n")
 }
 
 /// Looks until `holds`.
@@ -98,6 +108,44 @@ fn a_process_that_stays_follows_the_days_survives_failures_and_stops_in_order() 
 }
 
 #[test]
+fn what_is_temporary_is_tried_soon_and_what_was_asked_for_outlives_the_process() {
+    let mut bench = Bench::new(&two_days());
+    bench.set_time(at("2026-01-07T00:10:00Z"));
+    bench.simulator.change_switches(|switches| {
+        switches.date_skew_seconds = -3600;
+        switches.task_polls = 1_000_000;
+    });
+    let stays = ["sync", "--json", "-v", "--every", "1d", "--start", "2026-01-05", "--listen", "127.0.0.1:0"];
+    let mut process = bench.start(&stays);
+    let (address, log) = address_of(&mut process);
+    // The next day is a day away, the next attempt 30 seconds.
+    until(&address, "a failure", |metrics| value(metrics, "chatlake_last_run_exit_code") == 75.0);
+    bench.simulator.change_switches(|switches| switches.date_skew_seconds = 0);
+    until(&address, "an export", |metrics| value(metrics, "chatlake_exports_in_flight") >= 1.0);
+    let killed = std::process::Command::new("kill").args(["-TERM", &process.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    let output = process.wait_with_output().unwrap();
+    let log = log();
+    assert_eq!(output.status.code(), Some(143), "{log}");
+    assert!(log.contains("the run failed failures=1"), "{log}");
+    let exports = bench.exports();
+
+    bench.simulator.change_switches(|switches| switches.task_polls = 1);
+    bench.simulator.complete_tasks();
+    let mut process = bench.start(&stays);
+    let (address, _log) = address_of(&mut process);
+    let metrics =
+        until(&address, "both days", |metrics| value(metrics, "chatlake_last_success_timestamp_seconds") > 0.0);
+    assert_eq!(value(&metrics, "chatlake_exports_total{outcome=\"adopted\"}"), exports as f64, "{metrics}");
+    process.kill().unwrap();
+    process.wait().unwrap();
+    assert_eq!(bench.exports(), exports, "nothing was asked for again");
+    bench.assert_exact("2026-01-05", "2026-01-07");
+    let families = script("parse_metrics.py", &["openmetrics"], &metrics);
+    assert_eq!(families["chatlake_exports"]["type"], "counter", "{families}");
+}
+
+#[test]
 fn what_cannot_be_is_refused_at_once() {
     let mut bench = Bench::new(&two_days());
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -122,16 +170,21 @@ fn one_run_leaves_its_metrics_in_a_file() {
     let metrics = std::fs::read_to_string(&file).unwrap();
     assert_eq!(value(&metrics, "chatlake_cells_total{status=\"committed\"}"), 1.0);
     // A lake of ranges has no frontier, and none is told.
-    assert!(!metrics.contains("frontier") && metrics.ends_with("# EOF\n"), "{metrics}");
+    assert!(!metrics.contains("frontier"), "{metrics}");
     bench.set_time(at("2026-01-07T01:00:00Z"));
     let begins = ["sync", "--json", "--start", "2026-01-05", "--metrics-file", path];
     bench.run(&begins).assert_status(0, "committed");
     let metrics = std::fs::read_to_string(&file).unwrap();
     assert!(value(&metrics, "chatlake_frontier_lag_seconds") >= 3600.0, "{metrics}");
     assert!(value(&metrics, "chatlake_downloaded_bytes_total") > 0.0, "{metrics}");
-    // The names and what they mean are a contract.
-    let contract: Vec<&str> = metrics.lines().filter(|line| line.starts_with('#')).collect();
-    insta::assert_snapshot!("metrics", contract.join("\n"));
+    // Names, labels and what they mean are a contract.
+    insta::assert_snapshot!("metrics", without_values(&metrics));
+    let families = script("parse_metrics.py", &["text"], &metrics);
+    assert_eq!(families["chatlake_rows"]["type"], "counter", "{families}");
+    assert_eq!(families["chatlake_rows"]["samples"]["chatlake_rows_total"], json!(["dataset"]));
+    assert_eq!(families["chatlake_exports_in_flight"]["type"], "gauge");
+    let types = families.as_object().unwrap().values().map(|family| &family["type"]);
+    assert!(types.clone().all(|of| of != "unknown" && of != "untyped"), "{families}");
 
     // A run that fails says so, and a run whose metrics cannot be written is what it is.
     let nowhere = bench.folder.path().join("nowhere/chatlake.prom");

@@ -209,7 +209,7 @@ fn damage_of_the_log_is_found_and_named() {
         let cover = entry["actions"].as_array_mut().unwrap().iter_mut().find_map(|action| action.get_mut("cover"));
         cover.unwrap()["record"]["rows"]["messages"] = json!(1);
     });
-    lake.assert_found(&[], "00000000000000000002.json", "says 1 rows of messages");
+    lake.assert_found(&[], "00000000000000000002.json", "says 1 row of messages");
 
     let lake = copy("lists");
     change_entry(&lake.lake, 2, |entry| {
@@ -306,7 +306,7 @@ fn rows_that_are_twice_or_out_of_order_are_found() {
         let file = data_files(&lake.lake, dataset).remove(0);
         rewrite(&lake.lake, &file, |batch| [0].into_iter().chain(numbers(batch)).collect());
         json_of(&lake.verify(&[]), 0);
-        lake.assert_found(&["--deep"], dataset, "1 rows twice");
+        lake.assert_found(&["--deep"], dataset, "1 row twice");
 
         let lake = Copy::of(&bench, &format!("disorder-{dataset}"));
         let file = data_files(&lake.lake, dataset).remove(0);
@@ -315,7 +315,7 @@ fn rows_that_are_twice_or_out_of_order_are_found() {
             rows.swap(0, 1);
             rows
         });
-        lake.assert_found(&["--deep"], dataset, "1 rows out of order; the first: row 2");
+        lake.assert_found(&["--deep"], dataset, "1 row out of order; the first: row 2");
     }
 }
 
