@@ -1,7 +1,9 @@
 //! The simulator as a program: a small company's chat behind Stream's export API, on this machine.
 
+use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
+use std::process::ExitCode;
 
 use chatlake_simulator::{Config, Simulator, Size, Switches, World};
 use clap::Parser;
@@ -58,8 +60,17 @@ fn parse_switch(text: &str) -> Result<(String, Value), String> {
     Ok((name.to_owned(), value))
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let args = Args::parse();
+fn main() -> ExitCode {
+    match serve(Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(args: Args) -> Result<(), Box<dyn Error>> {
     let today = Timestamp::now().to_zoned_datetime(TimeZone::UTC).date();
     let days = i64::try_from(args.days)?;
     let first_day = match args.first_day {
@@ -83,7 +94,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         world: World::seeded(args.seed, &size),
         switches: Switches::default().merged(&Value::Object(changes))?,
         ..Config::default()
-    })?;
+    })
+    .map_err(|error| format!("cannot listen at {}: {error}; choose another place by --listen", args.listen))?;
     let (url, messages) = (simulator.base_url(), simulator.world(|world| world.message_count()));
     println!("listening on {url}: {messages} messages in {} channels, {first_day} to {until}", args.channels);
     println!();

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 
 use chatlake_simulator::switches::{
     Compression, CustomPlace, Envelope, FailureStatus, KindNames, MissingChannel, TimestampForm, UserForm, UserLines,
@@ -487,4 +489,41 @@ async fn control_does_what_the_library_does() {
     {
         assert_eq!(api.post(&format!("/control/{verb}"), body).await.0, 400, "{verb}");
     }
+}
+
+/// The program and the request of the page, as they are written there.
+#[tokio::test]
+async fn what_the_page_says_is_understood() {
+    let page = include_str!("../README.md");
+    let mut blocks = page.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap().trim());
+    let arguments = blocks.next().unwrap().split_once(" -- ").unwrap().1.split(' ');
+    let mut program = Command::new(env!("CARGO_BIN_EXE_chatlake-simulator"))
+        .args(arguments)
+        .args(["--listen", "127.0.0.1:0"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    BufReader::new(program.stdout.as_mut().unwrap()).read_line(&mut said).unwrap();
+    let (url, what) = said.strip_prefix("listening on ").unwrap().split_once(": ").unwrap();
+    let request = blocks.next().unwrap();
+    let answer = Client::builder()
+        .no_proxy()
+        .build()
+        .unwrap()
+        .post(request.rsplit(' ').next().unwrap().replace("$STREAM_BASE_URL", url))
+        .body(request.split('\'').nth(1).unwrap())
+        .send()
+        .await;
+    let second = Command::new(env!("CARGO_BIN_EXE_chatlake-simulator"))
+        .args(["--listen", url.strip_prefix("http://").unwrap()])
+        .output()
+        .unwrap();
+    program.kill().unwrap();
+    program.wait().unwrap();
+    assert!(what.contains(" in 40 channels"), "{said}");
+    assert_eq!(answer.unwrap().status(), 200);
+    let refused = String::from_utf8(second.stderr).unwrap();
+    assert!(!second.status.success() && refused.starts_with("error: cannot listen at 127.0.0.1:"), "{refused}");
+    assert!(blocks.next().is_none(), "another block that nothing runs");
 }

@@ -137,9 +137,39 @@ def what_an_attempt_could_not_tell_is_told_by_the_next(bench):
         assert summary["status"] == "already_committed", summary
         day = f"{until:%Y-%m-%d}"
         changed = summary["partitions_changed"]
-        assert f"messages/event_date={day}" in changed and all(name.endswith(day) for name in changed), summary
+        assert f"messages/event_date={day}" in changed, summary
+        assert {name.split("=")[1] for name in changed if "event_date" in name} == {day}, summary
+        # What has no day of messages is told too.
+        assert {name.split("/")[0] for name in changed} >= {"channels", "members", "users"}, summary
         assert bench.xcom("retried", until, "partitions") == changed
+        events = bench.database.events("retried", at(until))
+        assert events.keys() >= {f"file://{app.lake}/{dataset}" for dataset in ("messages", "channels", "users")}, events
+
+
+@check
+def a_lake_that_only_a_configuration_names_emits_assets(bench):
+    with bench.app("configuration") as app:
+        configuration = bench.folder / "configuration" / "chatlake.toml"
+        configuration.write_text(f'lake = "{app.lake}"\n')
+        until = yesterday(hour=19)
+        env = app.env(CHATLAKE_CONFIG=str(configuration), AIRFLOW_VAR_CHATLAKE_LAKE="")
+        app.die_once_before_the_summary()
+        attempt = bench.run("retried", until, env)
+        assert bench.state("retried", until, "sync") == ("success", 2), attempt.log()
         assert f"file://{app.lake}/messages" in bench.database.events("retried", at(until))
+
+
+@check
+def what_is_committed_beside_a_failure_is_in_xcom(bench):
+    with bench.app("partial") as app:
+        until = yesterday(hour=20)
+        cid = app.messages(until - timedelta(hours=1), until)[0]["cid"]
+        app.control("fault", endpoint="ExportChannels", cid=cid, effect="fail_task", times=0)
+        attempt = bench.run("retried", until, app.env())
+        assert bench.state("retried", until, "sync") == ("failed", 1), attempt.log()
+        assert "chatlake ended with 69" in attempt.log(), attempt.log()
+        summary = bench.xcom("retried", until, "sync")
+        assert summary["status"] == "partial" and summary["failed_channels"] == [cid], summary
 
 
 @check
@@ -229,6 +259,24 @@ def an_edit_arrives_with_the_revisit_of_its_day(bench):
         summary = bench.xcom("chatlake_revisit", later, "revisit")
         assert summary["revisited"]["messages"]["edited"] == 1, summary
         assert bench.xcom("chatlake_revisit", later, "refresh") == [name]
+
+
+@check
+def what_a_revisit_could_not_tell_is_told_by_the_next_attempt(bench):
+    with bench.app("again") as app:
+        day = yesterday()
+        name = f"{day:%Y-%m-%d}"
+        app.chatlake("backfill", "--since", name, "--until", f"{day + timedelta(days=1):%Y-%m-%d}", "--settle", "0s")
+        message = next(found for found in app.messages(day, day + timedelta(days=1)) if not found.get("deleted_at"))
+        two_days = 2 * 24 * 3600
+        app.control("clock", advance_seconds=two_days)
+        app.control("edit", message_id=message["id"], text="changed my mind")
+        app.die_once_before_the_summary()
+        later = yesterday(hour=21)
+        attempt = bench.run("revisited", later, app.env(CHATLAKE_CLOCK_OFFSET_SECONDS=str(two_days)))
+        assert bench.state("revisited", later, "sync") == ("success", 2), attempt.log()
+        assert f"messages/event_date={name}" in bench.xcom("revisited", later, "partitions")
+        assert f"file://{app.lake}/messages" in bench.database.events("revisited", at(later))
 
 
 @check

@@ -1,11 +1,13 @@
-"""Follows docs/airflow.md from an empty folder, command by command, until the scheduler has filled a bucket hour by hour.
+"""Follows docs/airflow.md from an empty folder, block by block, until the scheduler has filled a bucket hour by hour.
 
-Only the installation is left out, which is there. The lake is in the S3 server that CHATLAKE_TEST_S3_ENDPOINT names, in a folder without one.
+What is installed is held to the versions of requirements.txt. The lake is in the S3 server that CHATLAKE_TEST_S3_ENDPOINT names, in a
+folder without one.
 """
 
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,14 +19,12 @@ from airflow_process import Database, settings
 from app import KEY, SECRET, App, yesterday
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+REQUIREMENTS = ROOT / "tests" / "airflow" / "requirements.txt"
 HOURS = 3
 WAIT_SECONDS = 300
 
 PRELUDE = """
 set -euo pipefail
-# What is installed already.
-python3() { mkdir -p airflow-venv/bin && : > airflow-venv/bin/activate; }
-pip() { :; }
 # It runs for as long as nobody stops it.
 airflow() {
   [[ $1 == standalone ]] || { command airflow "$@"; return; }
@@ -40,11 +40,24 @@ airflow() {
 """
 
 
+# What parts of DAGs take for granted.
+IMPORTS = """
+from airflow.sdk import DAG, Asset, task
+from chatlake_airflow import ChatlakeOperator
+"""
+
+
+def blocks(page):
+    """What a page says to run, in its order, as shell."""
+    found = re.findall(r"^```(sh|python)\n(.*?)^```", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)
+    assert {language for language, _ in found} == {"sh", "python"}, found
+    as_shell = {"sh": "{}", "python": f"python - <<'PYTHON'{IMPORTS}{{}}PYTHON\n"}
+    return [as_shell[language].format(text) for language, text in found]
+
+
 def commands(place):
-    text = (ROOT / "docs" / "airflow.md").read_text()
-    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-    assert len(blocks) >= 4, blocks
-    return "".join(blocks).replace("s3://bucket/chat", place).replace('"KEY"', f'"{KEY}"').replace('"SECRET"', f'"{SECRET}"')
+    text = "".join(blocks("docs/airflow.md") + blocks("integrations/airflow/README.md"))
+    return text.replace("s3://bucket/chat", place).replace('"KEY"', f'"{KEY}"').replace('"SECRET"', f'"{SECRET}"')
 
 
 def hours():
@@ -64,16 +77,17 @@ def wait():
 def main():
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
-        (folder / "integrations").symlink_to(ROOT / "integrations")
+        # pip leaves its own files beside what it builds.
+        shutil.copytree(ROOT / "integrations" / "airflow", folder / "integrations" / "airflow")
         with App(folder) as app:
             endpoint = os.environ.get("CHATLAKE_TEST_S3_ENDPOINT")
             place = f"file://{folder}/lake"
-            env = {**os.environ, **settings(folder / "airflow-home"), **app.env(PAGE=__file__)}
+            env = {**os.environ, **settings(folder / "airflow-home"), **app.env(PAGE=__file__, PIP_CONSTRAINT=str(REQUIREMENTS), PIP_DISABLE_PIP_VERSION_CHECK="1")}
             if endpoint:
                 place = f"s3://{os.environ['CHATLAKE_TEST_S3_BUCKET']}/airflow/{uuid.uuid4()}"
                 env["AWS_ENDPOINT_URL"] = endpoint
             # As the page says it.
-            for variable in ("AIRFLOW_HOME", "AIRFLOW_VAR_CHATLAKE_LAKE", "AIRFLOW__CORE__DAGS_FOLDER"):
+            for variable in ("PYTHONPATH", "AIRFLOW_HOME", "AIRFLOW_VAR_CHATLAKE_LAKE", "AIRFLOW__CORE__DAGS_FOLDER"):
                 env.pop(variable)
             (folder / "page.sh").write_text(PRELUDE + commands(place))
             ran = subprocess.run(["bash", "-x", "page.sh"], cwd=folder, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True)

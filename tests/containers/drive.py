@@ -132,6 +132,8 @@ def the_composition_goes_from_nothing_to_a_table(bench):
         assert str(len(truth) + 1) in compose.run("query", "SELECT count(*) AS messages FROM messages")
 
         assert compose.processes["chatlake"].is_running()
+        (probe,) = re.findall(r"^bash -c '.*/healthz.*'$", page, re.M)
+        subprocess.run(["bash", "-c", probe.replace("/9464", f"/{compose.port('chatlake', '9464')}")], check=True)
         code = compose.processes["chatlake"].terminate()
         assert code == 143, compose.processes["chatlake"].log()
         assert not compose.is_healthy("chatlake")

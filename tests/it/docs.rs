@@ -17,14 +17,15 @@ use simulator::{BadLine, Effect, Fault, Insertion, Size, World};
 use crate::bench::{Bench, Place, at, seed, two_days};
 
 /// Pages whose commands are run by something else, and by what.
-const ELSEWHERE: [(&str, &str); 7] = [
+const ELSEWHERE: [(&str, &str); 8] = [
     ("CONTRIBUTING.md", ".ci/run"),
     ("docs/airflow.md", "tests/airflow/page.py"),
     ("docs/containers.md", "tests/containers/drive.py"),
     ("docs/kubernetes.md", "tests/containers/drive.py"),
     ("docs/querying.md", "tests/it/queries.rs"),
-    ("integrations/airflow/README.md", "tests/airflow/run.sh"),
+    ("integrations/airflow/README.md", "tests/airflow/page.py"),
     ("queries/README.md", "tests/it/queries.rs"),
+    ("simulator/README.md", "simulator/tests/api.rs"),
 ];
 
 fn root() -> &'static Path {
@@ -33,7 +34,9 @@ fn root() -> &'static Path {
 
 /// Every page for users, by its path below the project.
 fn pages() -> Vec<String> {
-    let mut pages = vec!["README.md".to_owned(), "CONTRIBUTING.md".to_owned(), "queries/README.md".to_owned()];
+    let mut pages = ["README.md", "CONTRIBUTING.md", "queries/README.md", "fuzz/README.md", "simulator/README.md"]
+        .map(str::to_owned)
+        .to_vec();
     for folder in ["docs", "integrations/airflow", "integrations/kubernetes"] {
         let entries = std::fs::read_dir(root().join(folder)).into_iter().flatten();
         let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());

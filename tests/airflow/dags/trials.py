@@ -25,6 +25,7 @@ def trial(name: str, schedule: Any, **arguments: Any) -> None:
 
 
 trial("retried", HOURLY, retries=4)
+trial("revisited", None, retries=4, command="revisit")
 trial("limited", HOURLY, execution_timeout=timedelta(seconds=5))
 trial("empty_interval", "@hourly", retries=4)
 trial("misspelt", HOURLY, retries=4, binary="chatlake-that-is-not-there")

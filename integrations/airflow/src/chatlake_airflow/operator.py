@@ -6,7 +6,7 @@ import json
 import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from airflow.sdk import Asset, AssetAlias, BaseOperator, Connection, Context
@@ -14,7 +14,7 @@ from airflow.sdk import Asset, AssetAlias, BaseOperator, Connection, Context
 from chatlake_airflow import log, outcome
 from chatlake_airflow.connections import S3_CREDENTIALS, SECRETS, STREAM_CREDENTIALS, s3_env, stream_env
 from chatlake_airflow.exceptions import AirflowFailException, AirflowSkipException
-from chatlake_airflow.partitions import by_dataset, days_changed, uri_of
+from chatlake_airflow.partitions import DAY, by_dataset, days_changed, uri_of
 from chatlake_airflow.process import Process
 
 EMPTY_INTERVAL = (
@@ -27,8 +27,8 @@ NO_INTERVAL = (
     "Trigger it with one, or give the task since and until"
 )
 
-# Their cells are in the lake, by another run or by an attempt that died before it could say so.
-COVERED_BEFORE = ("already_committed", "superseded")
+# How far the clock of a worker may be from that of Airflow's scheduler.
+CLOCKS_APART = timedelta(minutes=5)
 
 
 class ChatlakeOperator(BaseOperator):
@@ -41,7 +41,7 @@ class ChatlakeOperator(BaseOperator):
 
     :param command: ``sync`` takes the run's data interval; ``backfill`` takes ``since`` and ``until``; ``revisit`` takes no
         range; ``convert`` takes files in ``args``, and a range if it is given.
-    :param lake: where the lake is; empty: ``CHATLAKE_LAKE`` of the environment. (templated)
+    :param lake: where the lake is; empty: as ``args`` or the environment say (``CHATLAKE_LAKE``, ``CHATLAKE_CONFIG``). (templated)
     :param since: first instant. (templated)
     :param until: first instant after. (templated)
     :param use_data_interval: False makes ``sync`` without ``since`` and ``until`` go on from where the last run ended.
@@ -53,7 +53,8 @@ class ChatlakeOperator(BaseOperator):
     :param asset_alias: the alias that carries an event for the asset ``LAKE/DATASET`` of each dataset that has changed, with
         ``partitions_changed`` as its extra; None: no events.
     :param binary: the program.
-    :param grace_seconds: how long a run that is stopped may take to write down what it has asked of Stream.
+    :param grace_seconds: how long a run that is stopped may take to write down what it has asked of Stream. A task that is
+        killed from outside gets less of Airflow itself, and chatlake then ends on its own.
     """
 
     template_fields: Sequence[str] = ("lake", "since", "until", "args", "env", "stream_conn_id", "s3_conn_id")
@@ -111,8 +112,8 @@ class ChatlakeOperator(BaseOperator):
                 self.log.info("Key and secret of %s: connection %s", what, conn_id)
         returncode, stdout, last_lines = self._run(argv, env, self._say)
         summary = _summary(stdout)
-        if returncode == 0 and summary is not None and context["ti"].try_number > 1:
-            summary["partitions_changed"] = self._with_untold(summary, env)
+        if returncode in (0, outcome.EMPTY) and summary is not None and context["ti"].try_number > 1:
+            summary["partitions_changed"] = self._with_untold(context, summary, env)
         # The last message of a day may have gone, and then something has changed although there is none.
         if returncode == outcome.EMPTY and not (summary and days_changed(summary)):
             raise AirflowSkipException("no messages: nothing changed that is to be refreshed")
@@ -122,7 +123,7 @@ class ChatlakeOperator(BaseOperator):
             raise outcome.error_of(returncode, last_lines)
         if summary is None:
             raise AirflowFailException("chatlake ended well and printed no summary: do not pass --plan or --help")
-        self._emit(context, summary, env)
+        self._emit(context, summary)
         return summary
 
     def on_kill(self) -> None:
@@ -174,32 +175,34 @@ class ChatlakeOperator(BaseOperator):
         if text:
             self.log.log(level, "%s", text)
 
-    def _with_untold(self, summary: Mapping[str, Any], env: Mapping[str, str]) -> list[str]:
+    def _with_untold(self, context: Context, summary: Mapping[str, Any], env: Mapping[str, str]) -> list[str]:
         """
         What has changed, and what the attempts before this one may have committed without telling anybody.
 
-        An attempt that dies after its commit leaves nothing to do for the next one, whose summary names no partitions.
+        An attempt that dies or fails after a commit leaves nothing to do for the next one, whose summary does not name it.
+        Days are those of the range, if there is one. Whatever else was written since this run could begin may be another's,
+        and is told a second time rather than not at all.
         """
-        partitions = set(summary["partitions_changed"])
-        before = [cell for cell in summary["cells"] if cell["status"] in COVERED_BEFORE and cell["rows"]]
-        if not before:
-            return sorted(partitions)
-        since, until = min(cell["since"] for cell in before), max(cell["until"] for cell in before)
-        argv = [self.binary, "files", "--json", "--since", since, "--until", until, *self._place()]
+        began = context["dag_run"].run_after - CLOCKS_APART
+        untold = set(self._partitions(summary, env, ["--written-since", began.isoformat()]))
+        if span := self._range(context):
+            untold = {partition for partition in untold if DAY not in partition} | set(self._partitions(summary, env, span))
+        return sorted(untold.union(summary["partitions_changed"]))
+
+    def _partitions(self, summary: Mapping[str, Any], env: Mapping[str, str], choice: Sequence[str]) -> list[str]:
+        argv = [self.binary, "files", "--json", "--lake", summary["lake"], *choice]
         returncode, stdout, last_lines = self._run(argv, env, self._say)
         if returncode != 0:
             raise outcome.error_of(returncode, last_lines)
-        files = json.loads(stdout)["files"]
-        return sorted(partitions | {f"{file['dataset']}/{file['partition']}" for file in files})
+        return [f"{file['dataset']}/{file['partition']}" for file in json.loads(stdout)["files"]]
 
-    def _emit(self, context: Context, summary: Mapping[str, Any], env: Mapping[str, str]) -> None:
-        lake = self.lake or env.get("CHATLAKE_LAKE")
-        if self.asset_alias is None or not lake:
+    def _emit(self, context: Context, summary: Mapping[str, Any]) -> None:
+        if self.asset_alias is None:
             return
         events = context["outlet_events"][AssetAlias(self.asset_alias)]
         for dataset, partitions in by_dataset(summary["partitions_changed"]).items():
             extra: dict[str, Any] = {"partitions_changed": partitions, "run_id": summary["run_id"]}
-            events.add(Asset(uri_of(lake, dataset)), extra=extra)
+            events.add(Asset(uri_of(summary["lake"], dataset)), extra=extra)
 
 
 def _without(env: Mapping[str, str], names: Sequence[str]) -> dict[str, str]:
