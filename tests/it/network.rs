@@ -149,9 +149,28 @@ fn hosts_that_no_proxy_names_are_asked_directly() {
     assert!(to(&requests, STREAM, "").iter().all(|request| request["via"] == "tunnel"));
     assert!(!to(&requests, "tls", "_chatlake/log/").is_empty(), "{requests:#?}");
     // Nobody answers to that name but the proxy, which is not asked.
-    bench.set("NO_PROXY", &format!("127.0.0.1,{STREAM}"));
-    bench.sync(RANGE[0], RANGE[1], &["--replace"]).assert_refused(75, &["cannot reach Stream", STREAM]);
-    assert!(to(&network.take(), STREAM, "").is_empty());
+    for names in [STREAM, "stream.test", ".stream.test", "*"] {
+        bench.set("NO_PROXY", &format!("127.0.0.0/8,{names}"));
+        bench.sync(RANGE[0], RANGE[1], &["--replace"]).assert_refused(75, &["cannot reach Stream", STREAM]);
+        let requests = network.take();
+        assert!(to(&requests, STREAM, "").is_empty(), "{names}");
+        assert!(!to(&requests, "tls", "_chatlake/log/").is_empty(), "{names}: {requests:#?}");
+    }
+}
+
+#[test]
+fn a_proxy_is_told_who_asks_and_nobody_else_is() {
+    let Some((mut bench, network)) = before_a_store() else { return };
+    bench.set("HTTPS_PROXY", &network.text("proxy").replace("http://", "http://operator:hunter2-proxy@"));
+    let ran = sync(&bench);
+    ran.assert_status(0, "committed");
+    ran.assert_no_secret();
+    assert!(!ran.stderr.contains("hunter2-proxy"), "{}", ran.stderr);
+    let requests = network.take();
+    for (host, part) in [(STREAM, "export_channels"), (STREAM, "/download/"), (STORE, "_chatlake/log/")] {
+        assert!(!to(&requests, host, part).is_empty(), "{host} {part}: {requests:#?}");
+    }
+    assert!(requests.iter().all(|request| request["proxy_user"] == "operator:hunter2-proxy"), "{requests:#?}");
 }
 
 /// The keys that the store was asked with, and whether they were temporary ones.

@@ -10,11 +10,12 @@ CONFIG is one line of JSON, {"hosts": {HOST: "127.0.0.1:PORT"}}: where requests 
 - `credentials` gives temporary keys to who brings the token "container-token", as the agents of AWS' containers do. The proxy answers
   like this for 169.254.170.2.
 
-DIR/requests.ndjson has a line for each request that was forwarded: {"via", "host", "method", "path", "access_key", "has_session_token",
+DIR/requests.ndjson has a line for each request that was forwarded: {"via", "proxy_user", "host", "method", "path", "access_key", "has_session_token",
 "headers"}, where headers are those that begin with x-amz-server-side-encryption.
 """
 
 import asyncio
+import base64
 import json
 import os
 import pathlib
@@ -48,8 +49,10 @@ class Network:
         if head is None:
             return
         method, target, _ = head[0].split(" ", 2)
+        _, _, said = headers_of(head).get("proxy-authorization", "").partition("Basic ")
+        user = base64.b64decode(said).decode()
         if method != "CONNECT":
-            await self.forward("proxy", urlsplit(target).hostname, head, reader, writer)
+            await self.forward("proxy", urlsplit(target).hostname, head, reader, writer, user)
             return
         host = target.rsplit(":", 1)[0]
         if host not in self.hosts:
@@ -59,7 +62,7 @@ class Network:
         await writer.drain()
         await writer.start_tls(self.context)
         if (head := await read_head(reader)) is not None:
-            await self.forward("tunnel", host, head, reader, writer)
+            await self.forward("tunnel", host, head, reader, writer, user)
 
     async def tls(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if (head := await read_head(reader)) is not None:
@@ -69,7 +72,7 @@ class Network:
         if (head := await read_head(reader)) is not None:
             answer_with_credentials(headers_of(head).get("authorization") == CONTAINER_TOKEN, writer)
 
-    async def forward(self, via, host, head, reader, writer) -> None:
+    async def forward(self, via, host, head, reader, writer, proxy_user="") -> None:
         """One request to a connection: the client is told that it is the last."""
         headers = headers_of(head)
         method, target, version = head[0].split(" ", 2)
@@ -80,6 +83,7 @@ class Network:
         credential = headers.get("authorization", "").partition("Credential=")[2]
         self.requests.write(json.dumps({
             "via": via,
+            "proxy_user": proxy_user,
             "host": host,
             "method": method,
             "path": url.path,
