@@ -172,7 +172,7 @@ async fn stay(
     if let Some(address) = sync.listen.as_deref().filter(|address| !address.is_empty()) {
         let listener = serve::bind(address).await?;
         let at = listener.local_addr().map_or_else(|_| address.to_owned(), |address| address.to_string());
-        tracing::info!("answering /metrics and /healthz at http://{at}");
+        tracing::info!(url = %format_args!("http://{at}"), "answering /metrics and /healthz");
         let (metrics, progress) = (Arc::clone(&metrics), Arc::clone(progress));
         tokio::spawn(serve::serve(listener, move || metrics.render(&progress, clock::now())));
     }

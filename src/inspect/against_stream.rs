@@ -365,7 +365,7 @@ async fn read_task(client: &Client, day: &Day, task: &ExportTask, messages: &mut
     let file = match client.wait_for_task(task, DEADLINE).await {
         Ok(file) => file,
         Err(error @ (TaskError::Failed { .. } | TaskError::Unknown { .. } | TaskError::Overdue { .. })) => {
-            tracing::warn!(task_id = task.task_id, "{error}");
+            tracing::warn!(task_id = task.task_id, why = %error, "an export failed");
             return Ok(false);
         }
         Err(error) => return Err(error.into()),
@@ -389,7 +389,7 @@ async fn read_task(client: &Client, day: &Day, task: &ExportTask, messages: &mut
             Ok(true)
         }
         Err(FileError::Broken(why)) => {
-            tracing::warn!(task_id, "{why}");
+            tracing::warn!(task_id, why, "an export failed");
             Ok(false)
         }
         Err(FileError::Download(error)) => Err(error.into()),

@@ -113,7 +113,9 @@ impl Lake {
             if self.put_entry(&entry).await? == Put::Landed {
                 state.apply(&entry)?;
                 self.snapshot_if_due(state).await;
-                changes.iter().for_each(|change| tracing::info!(entry = number, "the lake {change}"));
+                changes
+                    .iter()
+                    .for_each(|change| tracing::info!(entry = number, %change, "the columns of the lake change"));
             } else {
                 self.refresh(state).await?;
             }

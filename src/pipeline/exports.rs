@@ -283,7 +283,7 @@ impl<'p> Exports<'p> {
                     requests.task_ids.push(task.task_id);
                 }
                 Err(Unfinished::Failed(why)) => {
-                    tracing::warn!(task_id = task.task_id, "{why}");
+                    tracing::warn!(task_id = task.task_id, why, "an export failed");
                     counts.adopted.fetch_add(u64::from(is_adopted), Relaxed);
                     counts.failed.fetch_add(1, Relaxed);
                     requests.task_ids.push(task.task_id);

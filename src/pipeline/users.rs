@@ -275,7 +275,7 @@ impl UserExports<'_> {
                     lock(&self.requests).task_ids.push(task_id);
                 }
                 Err(Unfinished::Failed(why)) => {
-                    tracing::warn!(task_id, "{why}");
+                    tracing::warn!(task_id, why, "an export failed");
                     counts.adopted.fetch_add(u64::from(is_adopted), Relaxed);
                     counts.failed.fetch_add(1, Relaxed);
                     lock(&self.requests).task_ids.push(task_id);

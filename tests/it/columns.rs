@@ -70,7 +70,12 @@ fn promotions_come_and_go_and_every_value_stays_where_readers_find_it() {
     );
     let ran = bench.sync("2026-01-06", "2026-01-07", &["-v"]);
     ran.assert_status(0, "committed");
-    assert!(ran.stderr.contains("the lake promotes messages.order_id int64"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("the columns of the lake change")
+            && ran.stderr.contains("promotes messages.order_id int64"),
+        "{}",
+        ran.stderr
+    );
     configure(&mut bench, "[promote.messages]\norder_id = \"string\"");
     let ran = bench.sync("2026-01-07", "2026-01-08", &["-v"]);
     ran.assert_status(0, "committed");

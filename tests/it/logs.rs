@@ -1,12 +1,14 @@
 //! What is logged: lines for people, which are few, and objects for machines, whose fields are a contract.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
 
 use serde_json::Value;
 use simulator::switches::Switches;
 use simulator::{BadLine, Effect, Fault, Insertion, World};
 
-use crate::bench::{Bench, Place, Ran, seed, two_days};
+use crate::bench::{Bench, Place, Ran, at, seed, two_days};
 
 const RANGE: [&str; 2] = ["2026-01-05", "2026-01-07"];
 
@@ -60,18 +62,40 @@ fn a_cell_is_one_event_with_the_figures_of_the_summary() {
     assert_eq!(written, of_cells.iter().sum::<u64>());
 }
 
+/// Of a command that is no run.
+fn events_at_a_store_that_refuses(bench: &mut Bench) -> Vec<Value> {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    bench.set("AWS_ENDPOINT_URL", &format!("http://{}", listener.local_addr().unwrap()));
+    bench.set("AWS_ACCESS_KEY_ID", "key");
+    bench.set("AWS_SECRET_ACCESS_KEY", "secret");
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let mut connection = connection.unwrap();
+            let mut request = BufReader::new(connection.try_clone().unwrap()).lines();
+            while request.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+            let answer = "HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+            connection.write_all(answer.as_bytes()).unwrap();
+        }
+    });
+    let ran = bench.run(&["status", "--lake", "s3://bucket/lake", "--log-format", "json", "-v"]);
+    assert_eq!(ran.code, 77, "{ran:#?}");
+    events(&ran)
+}
+
 /// Events by name, each with its fields and their types: a difference is a change of the contract with whoever collects logs.
 #[test]
 fn names_and_fields_are_a_contract() {
-    let bench = Bench::new(&two_days());
+    let mut bench = Bench::new(&two_days());
+    bench.set_time(at("2026-01-07T01:00:00Z"));
     let mut all = Vec::new();
-    let mut log = |arguments: &[&str], code: i32| {
+    let mut log_of = |bench: &Bench, arguments: &[&str], code: i32| {
         let ran = bench.run(&[arguments, &["--json", "--log-format", "json", "-v"]].concat());
         assert_eq!(ran.code, code, "{ran:#?}");
         let events = events(&ran);
         assert!(events.iter().all(|event| event["run_id"].is_string()), "{events:#?}");
         all.extend(events);
     };
+    let mut log = |arguments: &[&str], code: i32| log_of(&bench, arguments, code);
     let lines = vec![Insertion { at_line: 0, line: BadLine::Text { text: "no JSON".into() } }];
     bench.simulator.add_fault(Fault::on("ExportChannels", Effect::BadLines { lines }));
     bench.simulator.add_fault(Fault::status("QueryChannels", 500));
@@ -82,8 +106,22 @@ fn names_and_fields_are_a_contract() {
     bench.simulator.world(|world| world.hard_delete(&gone)).unwrap();
     log(&[&sync[..], &["--replace"]].concat(), 0);
     log(&["users", "--user-id", "amara", "--user-id", "nobody"], 0);
+    let lines = vec![Insertion { at_line: 0, line: BadLine::Text { text: "no JSON".into() } }];
+    bench.simulator.add_fault(Fault::on("ExportChannels", Effect::BadLines { lines }));
+    log(&[&sync[..], &["--replace", "--max-rejected", "0"]].concat(), 65);
+    let another = bench.folder.path().join("another");
+    bench.use_lake(&another);
+    let cid = bench.simulator.truth().messages[0].cid.clone();
+    bench.simulator.add_fault(
+        Fault::on("ExportChannels", Effect::FailTask { description: "no".into() }).for_channel(&cid).times(0),
+    );
+    log_of(&bench, &["sync", "--start", RANGE[0]], 69);
+    bench.set_time(at("2026-01-09T01:00:00Z"));
+    log_of(&bench, &["revisit"], 69);
+    log_of(&bench, &["backfill", "--since", "2026-01-01", "--until", RANGE[1], "--span", "90d"], 69);
     bench.simulator.add_fault(Fault::status("QueryChannels", 403).times(0));
-    log(&[&sync[..], &["--replace"]].concat(), 77);
+    log_of(&bench, &["sync", "--since", RANGE[0], "--until", RANGE[1], "--replace"], 77);
+    all.extend(events_at_a_store_that_refuses(&mut bench));
 
     let mut fields: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for event in &all {
