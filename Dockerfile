@@ -5,7 +5,8 @@ COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/build/target \
     cargo build --locked --release --bin chatlake --package chatlake \
     && cargo build --locked --release --bin chatlake-simulator --package chatlake-simulator \
-    && cp target/release/chatlake target/release/chatlake-simulator /usr/local/bin/
+    && cp target/release/chatlake target/release/chatlake-simulator /usr/local/bin/ \
+    && strip --strip-debug /usr/local/bin/chatlake /usr/local/bin/chatlake-simulator
 
 FROM debian:bookworm-slim AS base
 # Certificates for Stream and S3; an init that hands SIGTERM on, so that a stopped container ends its run in order.

@@ -73,7 +73,7 @@ def the_build_context_is_all_that_is_compiled_and_little_else(bench):
 @check
 def every_stage_copies_what_is_there(bench):
     (build,) = bench.images["build"].runs
-    (made,) = re.findall(r"cp ((?:target/release/\S+ )+)(/\S+/)$", build)
+    (made,) = re.findall(r"cp ((?:target/release/\S+ )+)(/\S+/)\s+&& strip ", build)
     made_paths = {made[1] + pathlib.PurePath(path).name for path in made[0].split()}
     for name, image in bench.images.items():
         for origin, sources, _ in image.copies:
