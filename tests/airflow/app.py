@@ -17,7 +17,29 @@ KEY, SECRET = "test-key", "a-secret-of-at-least-thirty-two-bytes"
 HTTP = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-class App:
+class Stream:
+    """A simulator that runs, as its operators see it."""
+
+    def __init__(self, url):
+        self.url = url
+
+    def control(self, verb, **fields):
+        return self._ask(verb, data=json.dumps(fields).encode())
+
+    def calls(self, endpoint=None):
+        return [call for call in self._ask("calls") if endpoint in (None, call["endpoint"])]
+
+    def messages(self, since, until):
+        """What a complete lake holds of this time."""
+        found = self._ask("truth")["messages"]
+        return [message for message in found if since <= datetime.fromisoformat(message["created_at"]) < until]
+
+    def _ask(self, verb, **how):
+        with HTTP.open(urllib.request.Request(f"{self.url}/control/{verb}", **how)) as response:
+            return json.loads(response.read())
+
+
+class App(Stream):
     """Ends with the `with` block. The world is the same for all: three days of messages, until yesterday."""
 
     def __init__(self, folder, **switches):
@@ -73,21 +95,6 @@ class App:
         ran = subprocess.run(command, env={**os.environ, **self.env()}, capture_output=True, text=True)
         assert ran.returncode == 0, ran.stderr
         return json.loads(ran.stdout)
-
-    def control(self, verb, **fields):
-        return self._ask(verb, data=json.dumps(fields).encode())
-
-    def calls(self, endpoint=None):
-        return [call for call in self._ask("calls") if endpoint in (None, call["endpoint"])]
-
-    def messages(self, since, until):
-        """What a complete lake holds of this time."""
-        found = self._ask("truth")["messages"]
-        return [message for message in found if since <= datetime.fromisoformat(message["created_at"]) < until]
-
-    def _ask(self, verb, **how):
-        with HTTP.open(urllib.request.Request(f"{self.url}/control/{verb}", **how)) as response:
-            return json.loads(response.read())
 
 
 def yesterday(hour=0):

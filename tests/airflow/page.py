@@ -1,4 +1,5 @@
-"""Follows docs/airflow.md from an empty folder, block by block, until the scheduler has filled a bucket hour by hour.
+"""Follows docs/airflow.md from an empty folder, block by block, until the scheduler has filled a bucket hour by hour. Some of the hours are
+cleared while they are at work.
 
 What is installed is held to the versions of requirements.txt. The lake is in the S3 server that CHATLAKE_TEST_S3_ENDPOINT names, in a
 folder without one.
@@ -16,7 +17,7 @@ import uuid
 from datetime import timedelta
 
 from airflow_process import Database, settings
-from app import KEY, SECRET, App, yesterday
+from app import KEY, SECRET, App, Stream, yesterday
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 REQUIREMENTS = ROOT / "tests" / "airflow" / "requirements.txt"
@@ -31,7 +32,7 @@ airflow() {
   set -m
   command airflow standalone > standalone.log 2>&1 &
   local status=0
-  python "$PAGE" --wait || status=$?
+  python "$PAGE" --watch || status=$?
   kill -TERM -- -$!
   wait $! || true
   set +m
@@ -60,18 +61,53 @@ def commands(place):
     return text.replace("s3://bucket/chat", place).replace('"KEY"', f'"{KEY}"').replace('"SECRET"', f'"{SECRET}"')
 
 
-def hours():
-    """How many hours the scheduler has brought in."""
-    query = "SELECT count(*) FROM dag_run WHERE dag_id = 'chatlake_hourly' AND run_type = 'scheduled' AND state = 'success'"
-    return Database(pathlib.Path(os.environ["AIRFLOW_HOME"])).rows(query)[0][0]
+class Lake:
+    """What the scheduler has made of the hours, while it runs."""
+
+    def __init__(self):
+        self.database = Database(pathlib.Path(os.environ["AIRFLOW_HOME"]))
+        self.stream = Stream(os.environ["STREAM_BASE_URL"])
+
+    def hours(self):
+        query = "SELECT count(*) FROM dag_run WHERE dag_id = 'chatlake_hourly' AND run_type = 'scheduled' AND state = 'success'"
+        return self.database.rows(query)[0][0]
+
+    def tasks(self, state):
+        """The tasks of hours that are in this state: the run's id, and which attempt it is."""
+        query = "SELECT run_id, try_number FROM task_instance WHERE dag_id = 'chatlake_hourly' AND task_id = 'sync' AND state = ?"
+        return dict(self.database.rows(query, state))
+
+    def until(self, what, found):
+        deadline = time.monotonic() + WAIT_SECONDS
+        while not (value := found()):
+            if time.monotonic() > deadline:
+                sys.exit(f"never: {what}\n{pathlib.Path('standalone.log').read_text()}")
+            time.sleep(1)
+        return value
+
+    def follows_an_hour(self):
+        """The tasks that wait for exports, once they have asked for all that they ask for."""
+        tasks, asked = self.tasks("running"), self.stream.calls("ExportChannels")
+        time.sleep(3)
+        is_quiet = len(asked) == len(self.stream.calls("ExportChannels")) and asked[-1]["status"] < 400
+        return tasks if is_quiet and tasks == self.tasks("running") else None
 
 
-def wait():
-    deadline = time.monotonic() + WAIT_SECONDS
-    while hours() < HOURS:
-        if time.monotonic() > deadline:
-            sys.exit(f"the scheduler has brought in {hours()} of {HOURS} hours:\n{pathlib.Path('standalone.log').read_text()}")
-        time.sleep(1)
+def watch():
+    """Waits for hours, and clears the tasks of others in the middle, as people do in the UI: nothing is asked for again."""
+    lake = Lake()
+    lake.until(f"{HOURS} hours", lambda: lake.hours() >= HOURS)
+    lake.stream.control("switches", task_polls=1_000_000)
+    cleared = lake.until("tasks that wait for exports", lake.follows_an_hour)
+    asked = lake.stream.calls("ExportChannels")
+    subprocess.run(["airflow", "tasks", "clear", "chatlake_hourly", "--only-running", "--yes"], check=True)
+    lake.until("a second attempt", lambda: all(lake.tasks("running").get(run, 0) > attempt for run, attempt in cleared.items()))
+    lake.stream.control("switches", task_polls=3)
+    lake.stream.control("complete_tasks")
+    lake.until("the cleared hours", lambda: cleared.keys() <= {**lake.tasks("success"), **lake.tasks("skipped")}.keys())
+    windows = {(call["since"], call["until"]) for call in asked}
+    again = [call for call in lake.stream.calls("ExportChannels") if (call["since"], call["until"]) in windows]
+    assert len(again) == len(asked), f"{len(again) - len(asked)} exports were asked for a second time"
 
 
 def main():
@@ -96,8 +132,8 @@ def main():
             status = subprocess.run(["chatlake", "status"], env=lake, check=True, capture_output=True, text=True).stdout
             first_day = yesterday() - timedelta(days=1)
             assert f"covered      {first_day:%Y-%m-%d}T00:00:00Z" in status, status
-            print(f"ok     the page is followed, {HOURS} scheduled hours and more are in {place.split(':')[0]}://")
+            print(f"ok     the page is followed, {HOURS} scheduled hours and more are in {place.split(':')[0]}://, hours that were cleared at work among them")
 
 
 if __name__ == "__main__":
-    wait() if sys.argv[1:] == ["--wait"] else main()
+    watch() if sys.argv[1:] == ["--watch"] else main()
