@@ -459,7 +459,11 @@ fn write_template(args: &InitArgs) -> Result<ExitCode> {
             .because(error)
             .hint("check the folder and its rights"),
     })?;
-    print(&format!("wrote {name}: uncomment what you need, then\n  export CHATLAKE_CONFIG={name}\n  chatlake config"))
+    let absolute = std::path::absolute(file).unwrap_or_else(|_| file.clone());
+    print(&format!(
+        "wrote {name}: uncomment what you need, then\n  export CHATLAKE_CONFIG={}\n  chatlake config",
+        absolute.display()
+    ))
 }
 
 fn show(manners: &Manners, json: &str, text: &str) -> Result<ExitCode> {
