@@ -102,7 +102,7 @@ def containers_get_more_memory_than_the_limit_of_the_process(bench):
     service = bench.services["chatlake"]
     process = mebibytes(service["environment"]["CHATLAKE_MEMORY_LIMIT"])
     assert mebibytes(service["mem_limit"]) == process + 32, service
-    config = manifests.config_map("chatlake")["chatlake.toml"]
+    config = manifests.config_map()["chatlake.toml"]
     (limit,) = re.findall(r'^memory_limit = "(\w+)"$', config, re.M)
     for template in templates().values():
         resources = template["spec"]["containers"][0]["resources"]
@@ -172,19 +172,21 @@ def the_store_is_healthy_if_its_page_says_so(bench):
 
 @check
 def the_manifests_are_whole(bench):
-    assert set(manifests.KUSTOMIZATION["resources"]) < set(manifests.RESOURCES)
     found = {name: manifests.resource(name) for name in manifests.RESOURCES}
     account = found["service-account.yaml"]["metadata"]["name"]
-    for one in found.values():
-        assert one["metadata"].get("namespace", one["metadata"]["name"]) == manifests.KUSTOMIZATION["namespace"], one
+    for runs in ("cron-job.yaml", "deployment.yaml"):
+        for kind, one in manifests.rendered(runs).items():
+            namespace = one["metadata"]["name" if kind == "Namespace" else "namespace"]
+            assert namespace == manifests.KUSTOMIZATION["namespace"], one
+    (image,) = manifests.KUSTOMIZATION["images"]
     for name, template in templates().items():
         (container,) = template["spec"]["containers"]
         assert template["spec"]["serviceAccountName"] == account, name
-        assert container["image"] in {image["name"] for image in manifests.KUSTOMIZATION["images"]}, name
+        assert container["image"] == f"{image['newName']}:{image['newTag']}", name
         assert f"{template['spec']['securityContext']['runAsUser']}" == bench.images["chatlake"].user.split(":")[0], name
         # All that is written to is mounted, since the rest is read-only.
         assert bench.images["chatlake"].env["CHATLAKE_TEMP_DIR"] in {mount["mountPath"] for mount in container["volumeMounts"]}, name
-    deployment = found["deployment.yaml"]["spec"]
+    deployment = manifests.rendered("deployment.yaml")["Deployment"]["spec"]
     assert deployment["selector"]["matchLabels"].items() <= deployment["template"]["metadata"]["labels"].items()
     scheduled, resident = templates().values()
     for key in ("securityContext", "volumes", "serviceAccountName"):
@@ -201,6 +203,22 @@ def codes_that_a_retry_does_not_cure_fail_the_job(bench):
 
 
 @check
+def another_command_is_a_job_of_the_cron_job(bench):
+    page = (ROOT / "docs" / "kubernetes.md").read_text()
+    (patch,) = re.findall(r"^    -p '(.*)' \\$", page, re.M)
+    made = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "history"}, "spec": job()}
+    patched = subprocess.run(
+        ["kubectl", "patch", "--local", "-f", "-", "-o", "json", "--type=json", "-p", patch],
+        input=json.dumps(made), stdout=subprocess.PIPE, text=True, check=True,
+    ).stdout
+    arguments = json.loads(patched)["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert arguments == json.loads(patch)[0]["value"] and f"--type=json \\\n    -p '{patch}'" in page, arguments
+    # The command is understood: what is missing are credentials.
+    ran = subprocess.run([PROGRAMS["chatlake"], *arguments], env={}, stderr=subprocess.PIPE, text=True)
+    assert ran.returncode == 77 and "STREAM_API_KEY" in ran.stderr, ran.stderr
+
+
+@check
 def pods_of_the_manifests_run(bench):
     secret = {
         "stream-api-key": "test-key",
@@ -213,7 +231,7 @@ def pods_of_the_manifests_run(bench):
         assert f"--from-file={name}" in page, f"docs/kubernetes.md does not say how {name} gets into the Secret"
     scheduled, resident = templates().values()
     with bench.scratch("pods") as scratch:
-        (lake,) = re.findall(r'^lake = "s3://([^/"]+)', manifests.config_map("chatlake")["chatlake.toml"], re.M)
+        (lake,) = re.findall(r'^lake = "s3://([^/"]+)', manifests.config_map()["chatlake.toml"], re.M)
         aws = {"AWS_ACCESS_KEY_ID": bench.keys[0], "AWS_SECRET_ACCESS_KEY": bench.keys[1], "AWS_REGION": "us-east-1"}
         make = [os.environ["CHATLAKE_TEST_PYTHON"], ROOT / "tests" / "tools" / "make_bucket.py", bench.s3, lake]
         subprocess.run(make, env={**os.environ, **aws}, check=True)
@@ -266,18 +284,22 @@ def credentials(services: dict) -> tuple[str, str]:
 
 def templates() -> dict[str, dict]:
     return {
-        "cron-job.yaml": manifests.resource("cron-job.yaml")["spec"]["jobTemplate"]["spec"]["template"],
-        "deployment.yaml": manifests.resource("deployment.yaml")["spec"]["template"],
+        "cron-job.yaml": job()["template"],
+        "deployment.yaml": manifests.rendered("deployment.yaml")["Deployment"]["spec"]["template"],
     }
+
+
+def job() -> dict:
+    """What the CronJob makes Jobs of."""
+    return manifests.rendered("cron-job.yaml")["CronJob"]["spec"]["jobTemplate"]["spec"]
 
 
 def fail_at_once() -> set[int]:
     """The exit codes after which a Job starts no other pod."""
-    job = manifests.resource("cron-job.yaml")["spec"]["jobTemplate"]["spec"]
     # A policy needs it: with another, the kubelet starts containers again by itself.
-    assert job["template"]["spec"]["restartPolicy"] == "Never"
-    (rule,) = (rule["onExitCodes"] for rule in job["podFailurePolicy"]["rules"] if rule["action"] == "FailJob")
-    assert rule["operator"] == "In" and rule["containerName"] == job["template"]["spec"]["containers"][0]["name"], rule
+    assert job()["template"]["spec"]["restartPolicy"] == "Never"
+    (rule,) = (rule["onExitCodes"] for rule in job()["podFailurePolicy"]["rules"] if rule["action"] == "FailJob")
+    assert rule["operator"] == "In" and rule["containerName"] == job()["template"]["spec"]["containers"][0]["name"], rule
     return set(rule["values"])
 
 

@@ -1,14 +1,19 @@
 """integrations/kubernetes without a cluster: its pods as processes.
 
-Arguments, environment, mounted files and probes are those of the manifests, what comes before them that of the Dockerfile. What differs:
+Arguments, environment, mounted files and probes are those of the manifests as kustomize renders them, what comes before them that of the
+Dockerfile. What differs:
 
     a path where something is mounted   a folder of the test, with the files that are mounted there
     the port that the pod listens on    a free port of 127.0.0.1
     AWS_ENDPOINT_URL, STREAM_BASE_URL   are set: Ceph's object gateway and the simulator instead of AWS and Stream
 """
 
+import functools
 import pathlib
 import re
+import shutil
+import subprocess
+import tempfile
 
 import kubernetes_validate
 import yaml
@@ -29,10 +34,28 @@ def resource(name: str) -> dict:
     return found
 
 
-def config_map(name: str) -> dict[str, str]:
-    """What kustomize makes of the generator."""
-    generator = next(one for one in KUSTOMIZATION["configMapGenerator"] if one["name"] == name)
-    return {file: (FOLDER / file).read_text() for file in generator["files"]}
+@functools.cache
+def rendered(runs: str) -> dict[str, dict]:
+    """What `kubectl apply -k` sends, by kind, when this of the two is the one that runs."""
+    text = (FOLDER / "kustomization.yaml").read_text()
+    assert "  - cron-job.yaml\n" in text and "  # - deployment.yaml\n" in text, text
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder) / "kubernetes"
+        shutil.copytree(FOLDER, folder)
+        (folder / "kustomization.yaml").write_text(text.replace("- cron-job.yaml", f"- {runs}"))
+        made = subprocess.run(["kubectl", "kustomize", folder], stdout=subprocess.PIPE, check=True).stdout
+    found = {one["kind"]: one for one in yaml.safe_load_all(made)}
+    for one in found.values():
+        for version in VERSIONS:
+            kubernetes_validate.validate(one, version, strict=True)
+    return found
+
+
+def config_map(name: str | None = None) -> dict[str, str]:
+    """The files of the generated map, which has this name."""
+    made = rendered("cron-job.yaml")["ConfigMap"]
+    assert name in (None, made["metadata"]["name"]), name
+    return made["data"]
 
 
 class Pod:
