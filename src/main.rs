@@ -200,6 +200,7 @@ async fn one_run(
     mut stop: Pin<&mut impl Future<Output = Error>>,
 ) -> Result<ExitCode> {
     let client = client(&options.stream, options.exports.rate.rate_share()?)?;
+    report.metrics.follow(client.clone());
     let lake = tokio::select! {
         lake = open_to_write(&options.lake, settings) => lake,
         error = stop.as_mut() => Err(error),
@@ -208,12 +209,12 @@ async fn one_run(
         Ok(lake) => lake,
         Err(error) => {
             let summary = Summary { status: Status::Failed, ..Summary::default() };
-            report.observe(&summary, Some(&client), Some(&error));
+            report.observe(&summary, Some(&error));
             return Err(error);
         }
     };
     let (summary, error) = Run::new(&client, &lake, settings, report.progress).execute(job, stop).await;
-    report.observe(&summary, Some(&client), error.as_ref());
+    report.observe(&summary, error.as_ref());
     finish(&summary, error, options.empty_exit_code, report.manners)
 }
 
@@ -242,9 +243,9 @@ struct Report<'a> {
 
 impl Report<'_> {
     /// A run is what it is, even if nobody can be told.
-    fn observe(&self, summary: &Summary, client: Option<&Client>, error: Option<&Error>) {
+    fn observe(&self, summary: &Summary, error: Option<&Error>) {
         let now = clock::now();
-        self.metrics.observe(summary, client, error.map_or(0, |error| error.kind().exit_code()), now);
+        self.metrics.observe(summary, error.map_or(0, |error| error.kind().exit_code()), now);
         if let Some(path) = self.file.metrics_file.as_deref().filter(|path| !path.as_os_str().is_empty())
             && let Err(error) = self.metrics.write(path, self.progress, now)
         {
@@ -262,7 +263,7 @@ async fn convert(args: &Convert, config: &Config, manners: &Manners, progress: &
     };
     let (summary, error) = Conversion::new(&lake, settings, &exports, progress).execute(stop).await;
     let report = Report { manners, metrics: &Metrics::new(), file: &args.metrics, progress };
-    report.observe(&summary, None, error.as_ref());
+    report.observe(&summary, error.as_ref());
     finish(&summary, error, args.empty_exit_code, manners)
 }
 
@@ -283,9 +284,10 @@ async fn users(args: &Users, config: &Config, manners: &Manners, progress: &Prog
         progress.finish();
         return show(manners, &serde_json::json!(planned).to_string(), &planned.to_string());
     }
-    let (summary, error) = run.execute(stop).await;
     let report = Report { manners, metrics: &Metrics::new(), file: &args.metrics, progress };
-    report.observe(&summary, Some(&client), error.as_ref());
+    report.metrics.follow(client.clone());
+    let (summary, error) = run.execute(stop).await;
+    report.observe(&summary, error.as_ref());
     finish(&summary, error, 0, manners)
 }
 

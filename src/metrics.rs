@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::io::Write;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
@@ -42,6 +42,14 @@ pub struct Metrics {
     last_exit_code: Gauge,
     resident_bytes: Gauge,
     covered_until: Mutex<Option<Timestamp>>,
+    followed: Mutex<Option<Followed>>,
+}
+
+/// The client of the run that is at work, and what is counted of it already, in the order of [`Metrics::count_calls`].
+#[derive(Debug)]
+struct Followed {
+    client: Client,
+    counted: Vec<u64>,
 }
 
 impl Metrics {
@@ -96,6 +104,7 @@ impl Metrics {
             },
             registry,
             covered_until: Mutex::default(),
+            followed: Mutex::default(),
         };
         metrics.show_names();
         metrics
@@ -114,8 +123,31 @@ impl Metrics {
         }
     }
 
-    /// A run has ended at `now` with this code. `client` is the run's own.
-    pub fn observe(&self, summary: &Summary, client: Option<&Client>, exit_code: u8, now: Timestamp) {
+    /// A run begins, with a client of its own: its requests are counted while it is at work.
+    pub fn follow(&self, client: Client) {
+        self.count_calls();
+        *lock(&self.followed) = Some(Followed { client, counted: Vec::new() });
+    }
+
+    /// Counts the requests since the last look.
+    fn count_calls(&self) {
+        let mut followed = lock(&self.followed);
+        let Some(Followed { client, counted }) = followed.as_mut() else { return };
+        let calls = Endpoint::ALL.into_iter().flat_map(|endpoint| {
+            Outcome::ALL.map(|outcome| (&self.api_calls, call(endpoint, outcome), client.ended(endpoint, outcome)))
+        });
+        let retries = Endpoint::ALL
+            .into_iter()
+            .map(|endpoint| (&self.api_retries, label("endpoint", endpoint.name()), client.retries(endpoint)));
+        let now: Vec<_> = calls.chain(retries).collect();
+        counted.resize(now.len(), 0);
+        for ((counters, labels, number), counted) in now.into_iter().zip(counted) {
+            counters.get_or_create(&labels).inc_by(number - std::mem::replace(counted, number));
+        }
+    }
+
+    /// The run that was begun has ended at `now` with this code.
+    pub fn observe(&self, summary: &Summary, exit_code: u8, now: Timestamp) {
         self.runs.get_or_create(&label("status", summary.status.name())).inc();
         for cell in &summary.cells {
             self.cells.get_or_create(&label("status", cell.status.name())).inc();
@@ -132,14 +164,8 @@ impl Metrics {
         }
         self.downloaded_bytes.inc_by(summary.bytes_downloaded);
         self.rejected_lines.inc_by(summary.rejected);
-        for endpoint in Endpoint::ALL {
-            for outcome in Outcome::ALL {
-                let calls = client.map_or(0, |client| client.ended(endpoint, outcome));
-                self.api_calls.get_or_create(&call(endpoint, outcome)).inc_by(calls);
-            }
-            let retries = client.map_or(0, |client| client.retries(endpoint));
-            self.api_retries.get_or_create(&label("endpoint", endpoint.name())).inc_by(retries);
-        }
+        self.count_calls();
+        *lock(&self.followed) = None;
         self.last_run.set(since_1970(now));
         if exit_code == 0 {
             self.last_success.set(since_1970(now));
@@ -147,18 +173,19 @@ impl Metrics {
         self.last_duration.set(summary.duration_seconds);
         self.last_exit_code.set(exit_code.into());
         if summary.frontier.is_some() {
-            *self.covered_until.lock().unwrap_or_else(PoisonError::into_inner) = summary.frontier;
+            *lock(&self.covered_until) = summary.frontier;
         }
     }
 
     /// All of it as text, as it is at `now`.
     pub fn render(&self, progress: &Progress, now: Timestamp) -> String {
+        self.count_calls();
         self.in_flight.set(i64::try_from(progress.in_flight()).unwrap_or(i64::MAX));
         self.resident_bytes.set(resident_bytes());
         let mut text = String::new();
         // Writing to a text does not fail.
         let _ = encode_registry(&mut text, &self.registry);
-        let until = *self.covered_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = *lock(&self.covered_until);
         let _ = until.map(|until| encode_registry(&mut text, &frontier(until, now)));
         let _ = encode_eof(&mut text);
         text
@@ -228,6 +255,10 @@ fn readable(file: &std::fs::File) -> std::io::Result<()> {
 #[cfg(not(unix))]
 fn readable(_: &std::fs::File) -> std::io::Result<()> {
     Ok(())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn label(name: &'static str, value: &str) -> Labels {

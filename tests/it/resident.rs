@@ -121,7 +121,11 @@ fn what_is_temporary_is_tried_soon_and_what_was_asked_for_outlives_the_process()
     // The next day is a day away, the next attempt 30 seconds.
     until(&address, "a failure", |metrics| value(metrics, "chatlake_last_run_exit_code") == 75.0);
     bench.simulator.change_switches(|switches| switches.date_skew_seconds = 0);
-    until(&address, "an export", |metrics| value(metrics, "chatlake_exports_in_flight") >= 1.0);
+    // Told while the run is at work.
+    let asked = "chatlake_api_calls_total{endpoint=\"ExportChannels\",outcome=\"ok\"}";
+    until(&address, "an export", |metrics| {
+        value(metrics, "chatlake_exports_in_flight") >= 1.0 && value(metrics, asked) >= 1.0
+    });
     let killed = std::process::Command::new("kill").args(["-TERM", &process.id().to_string()]).status().unwrap();
     assert!(killed.success());
     let output = process.wait_with_output().unwrap();
