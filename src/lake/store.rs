@@ -245,7 +245,9 @@ async fn check_instance_role(env: &Env, endpoint: Option<String>) -> Result<()> 
     let disabled = env.get("AWS_EC2_METADATA_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
     let message = match (profile, endpoint) {
         (_, Some(endpoint)) if answers(&endpoint).await => return Ok(()),
-        (_, Some(_)) => "there are no AWS credentials: nothing answers at AWS_EC2_METADATA_SERVICE_ENDPOINT".to_owned(),
+        (_, Some(_)) => {
+            "there are no AWS credentials: the metadata service that a variable names does not answer".to_owned()
+        }
         (Some(profile), None) => format!("the AWS profile `{profile}` is set, but profiles and SSO are not read"),
         (None, None) if !disabled && answers(METADATA_ENDPOINT).await => return Ok(()),
         (None, None) => "there are no AWS credentials".to_owned(),

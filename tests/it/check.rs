@@ -34,6 +34,8 @@ fn filters() -> insta::Settings {
     settings.add_filter(r"/tmp[^ ]*", "[temp]");
     settings.add_filter(r"and has [\d.]+ \w+ free", "and has [n] free");
     settings.add_filter(r#""free_bytes":\d+"#, r#""free_bytes":[n]"#);
+    settings.add_filter(r"(oldest channel, `)[^`]+`", "${1}[cid]`");
+    settings.add_filter(r#""oldest_channel":"[^"]+""#, r#""oldest_channel":"[cid]""#);
     settings.add_filter(r"of 20\d\d-\d\d-\d\d", "of [date]");
     settings.add_filter(r#""20\d\d-[^"]*""#, r#""[time]""#);
     settings.add_filter(r"clock is \d+s (ahead of|behind) this machine's", "clock and this machine's agree");

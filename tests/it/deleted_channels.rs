@@ -83,7 +83,7 @@ fn a_channel_that_was_deleted_after_its_last_export_is_asked_for_once_more() {
             world.delete_channel(GONE, at("2026-01-06T12:00:00Z"), false).unwrap();
         });
         let plan = bench.run(&["sync", "--plan", "--since", "2026-01-06", "--until", "2026-01-07", DELETED]);
-        let line = "2 channels were looked up by name, 1 queries, as the run will do again; 1 that Stream does not list are asked for";
+        let line = "2 channels looked up by name by 1 query, as the run will do again; 1 that Stream does not list are asked for";
         assert!(plan.stdout.contains(line), "{plan:#?}");
         let summary = sync(&mut bench, "2026-01-07", &[DELETED]).assert_status(0, "committed");
         assert_eq!(summary["missing_channels"], serde_json::json!([]), "{summary}");
