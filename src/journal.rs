@@ -57,6 +57,22 @@ pub enum Record {
         /// The task.
         task: ExportTask,
     },
+    /// What came of a span was not let into the lake.
+    Refused {
+        /// The record of the span.
+        span: u32,
+        /// What was allowed.
+        under: Limits,
+    },
+}
+
+/// What an export may lack and still become a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Lines that do not fit; none: the default.
+    pub max_rejected: Option<u64>,
+    /// No messages where there should be some.
+    pub accept_empty: bool,
 }
 
 impl Record {
@@ -105,6 +121,8 @@ pub struct Begun {
     pub tasks: Vec<ExportTask>,
     /// The numbers of the records that say so.
     pub records: Vec<u32>,
+    /// What was allowed when what came of it was refused: under the same limits it would be again.
+    pub refused_under: Option<Limits>,
 }
 
 /// Users that another run has begun to export, and what it had asked for.
@@ -255,6 +273,20 @@ impl Begun {
     }
 }
 
+/// Parts what was refused under these very limits, with all that is as old of the same cells, from what may still be used: the
+/// first would be refused again.
+pub fn part_refused(begun: Vec<Begun>, limits: Limits) -> (Vec<Begun>, Vec<Begun>) {
+    let refused: Vec<(Timestamp, Vec<Window>)> = begun
+        .iter()
+        .filter(|begun| begun.refused_under == Some(limits))
+        .map(|begun| (begun.span.begun_at, begun.span.cells.clone()))
+        .collect();
+    begun.into_iter().partition(|begun| {
+        let SpanRecord { begun_at, cells, .. } = &begun.span;
+        refused.iter().any(|(refused_at, of)| cells == of && begun_at <= refused_at)
+    })
+}
+
 impl BegunUsers {
     /// Whether what it asked for, or has committed, is what is wanted now: the same users, and still news.
     pub fn serves(&self, wanted: &UsersRecord) -> bool {
@@ -321,13 +353,21 @@ fn newest_first<T>(mut tasks: Vec<(&ExportTask, T)>) -> Vec<(&ExportTask, BTreeS
 }
 
 /// The spans of a run. Pure.
-fn spans_of(run_id: Uuid, records: &[(u32, Option<Record>)]) -> Vec<Begun> {
+fn spans_of(run_id: Uuid, all: &[(u32, Option<Record>)]) -> Vec<Begun> {
     let span = |record: &Record| match record {
         Record::Span(span) => Some(span.clone()),
         _ => None,
     };
-    let spans = put_together(records, span).into_iter();
-    spans.map(|(span, tasks, records)| Begun { run_id, span, tasks, records }).collect()
+    let spans = put_together(all, span).into_iter();
+    let refused_under = |records: &[u32]| {
+        all.iter().rev().find_map(|(seq, record)| match record {
+            Some(Record::Refused { under, .. }) if records.contains(seq) => Some(*under),
+            _ => None,
+        })
+    };
+    spans
+        .map(|(span, tasks, records)| Begun { run_id, span, tasks, refused_under: refused_under(&records), records })
+        .collect()
 }
 
 /// The exports of users of a run. Pure.
@@ -355,7 +395,7 @@ fn put_together<W>(records: &[(u32, Option<Record>)], begins: impl Fn(&Record) -
                     records.push(*seq);
                 }
             }
-            Some(Record::Intent { span, .. }) => {
+            Some(Record::Intent { span, .. } | Record::Refused { span, .. }) => {
                 if let Some((.., records)) = all.get_mut(span) {
                     records.push(*seq);
                 }
@@ -397,6 +437,32 @@ mod tests {
     }
 
     #[test]
+    fn what_was_refused_is_wanted_again_only_under_other_limits() {
+        let limits = Limits { max_rejected: None, accept_empty: false };
+        let more = Limits { max_rejected: Some(30), ..limits };
+        let begun = |second: i64, refused_under: Option<Limits>| {
+            let begun_at = span().begun_at + SignedDuration::from_secs(second);
+            let span = SpanRecord { begun_at, replaces: true, ..span() };
+            Begun { run_id: Uuid::nil(), span, tasks: Vec::new(), records: Vec::new(), refused_under }
+        };
+        // Died; went on with its exports and was refused; asked for new ones and died.
+        let all = vec![begun(0, None), begun(1, Some(limits)), begun(2, None)];
+        let (refused, left) = part_refused(all.clone(), limits);
+        assert_eq!((refused, left), (all[..2].to_vec(), all[2..].to_vec()));
+        assert_eq!(part_refused(all.clone(), more), (Vec::new(), all));
+    }
+
+    #[test]
+    fn a_refusal_belongs_to_its_span() {
+        let limits = Limits { max_rejected: Some(0), accept_empty: true };
+        let records = [Record::Span(span()), Record::Span(span()), Record::Refused { span: 1, under: limits }];
+        let records: Vec<_> = (0..).zip(records.map(Some)).collect();
+        let spans = spans_of(Uuid::nil(), &records);
+        assert_eq!(spans.iter().map(|span| span.refused_under).collect::<Vec<_>>(), [None, Some(limits)]);
+        assert_eq!(spans[1].records, [1, 2]);
+    }
+
+    #[test]
     fn each_channel_is_in_one_adopted_task_and_halves_win() {
         let at = |minutes: i64| span().begun_at + SignedDuration::from_mins(minutes);
         let task = |id: &str, minutes: i64, cids: &[&str]| ExportTask {
@@ -409,6 +475,7 @@ mod tests {
             span: span(),
             tasks: vec![task("whole", 0, &["a:1", "a:2"]), task("half", 0, &["a:1"]), task("other", 1, &["a:3"])],
             records: Vec::new(),
+            refused_under: None,
         };
         let wanted = SpanRecord { begun_at: at(60), ..span() };
         let ids = |wanted: &SpanRecord, since| -> Vec<String> {
@@ -448,7 +515,7 @@ mod tests {
             cids: cids.iter().map(|cid| (*cid).to_owned()).collect(),
         };
         let tasks = vec![at(12, "whole", &["a:1", "a:2"]), at(3, "left", &["a:1"]), at(7, "right", &["a:2"])];
-        let begun = Begun { run_id: Uuid::nil(), span: span(), tasks, records: Vec::new() };
+        let begun = Begun { run_id: Uuid::nil(), span: span(), tasks, records: Vec::new(), refused_under: None };
         let adopted = adoptable(&[begun], &span(), Timestamp::MIN);
         let ids: Vec<&str> = adopted.iter().map(|adopted| adopted.task.task_id.as_str()).collect();
         assert_eq!(ids, ["right", "left"]);

@@ -53,6 +53,7 @@ pub mod progress;
 pub mod reference;
 pub mod settings;
 pub mod summary;
+mod temp_dir;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::columns::Wanted;
 use crate::export::{ExportOptions, Selection};
+use crate::journal::Limits;
 use crate::lake::{self, Identity, Include, Source};
 use crate::memory::Memory;
 use crate::plan::Rules;
@@ -96,6 +97,11 @@ impl Settings {
     /// Rejects that are too many for this number of lines.
     pub fn allows_rejects(&self, rejected: u64, lines: u64) -> bool {
         rejected <= self.max_rejected.unwrap_or_else(|| (lines / 1_000).max(10))
+    }
+
+    /// What an export may lack.
+    pub fn limits(&self) -> Limits {
+        Limits { max_rejected: self.max_rejected, accept_empty: self.accept_empty }
     }
 
     /// What a lake made with these settings is.

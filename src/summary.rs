@@ -299,6 +299,9 @@ impl Summary {
         let status = match self.status {
             Status::Committed => "committed",
             Status::AlreadyCommitted if self.files.is_some() => "already committed: nothing was converted",
+            Status::AlreadyCommitted if self.export_tasks.requested + self.export_tasks.adopted > 0 => {
+                "already committed: another run was faster, and what this one exported is not needed"
+            }
             Status::AlreadyCommitted => "already committed: nothing was exported",
             Status::NothingToDo => "nothing to do",
             Status::Partial if self.user_exports.is_some() => "committed, but for users that Stream could not export",
@@ -394,7 +397,9 @@ impl Summary {
             self.duration_seconds
         );
         if let Some(frontier) = self.frontier {
-            let _ = write!(text, "; complete until {frontier}");
+            // Channels that failed are recorded, and asked for again.
+            let what = if self.failed_channels.is_empty() { "complete" } else { "covered" };
+            let _ = write!(text, "; {what} until {frontier}");
         }
         text
     }

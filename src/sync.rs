@@ -9,7 +9,7 @@ use tracing::{Instrument, error_span};
 use crate::columns::{Columns, Schemas};
 use crate::cpu::Cpu;
 use crate::error::{Error, Kind, Result};
-use crate::export::{Client, Endpoint};
+use crate::export::{Client, Endpoint, Selection};
 use crate::figures::count;
 use crate::journal::{self, Begun, Journal};
 use crate::lake::{Covered, Lake, Source, State};
@@ -25,6 +25,8 @@ use crate::window::Window;
 const LONGEST_WAIT: SignedDuration = SignedDuration::from_hours(24);
 
 /// How long a run that is stopped waits for answers that are on their way.
+const NOTHING_COMMITTED: &str = "nothing was ever committed there: if it was made by mistake and no other run is at work, delete its \
+                                 `_chatlake/lake.json`, and the next run makes it anew";
 const LONGEST_STOP: Duration = Duration::from_secs(4);
 
 /// Which part of the job.
@@ -50,6 +52,8 @@ pub struct Run<'a> {
     counts: Arc<Counts>,
     /// What runs before this one have asked for and not brought in.
     begun: Vec<Begun>,
+    /// The same, of which this run wants nothing.
+    given_up: Vec<Begun>,
     /// A span was given up, and the run went on without it.
     has_unfinished_span: bool,
     /// The most telling of several errors.
@@ -71,6 +75,7 @@ impl<'a> Run<'a> {
             cpu: Cpu::Threads,
             counts: Arc::default(),
             begun: Vec::new(),
+            given_up: Vec::new(),
             has_unfinished_span: false,
             error: None,
         }
@@ -128,7 +133,13 @@ impl<'a> Run<'a> {
     async fn job(&mut self, job: Job) -> Result<()> {
         let wanted = self.settings.identity(self.client.app_key());
         match self.lake.identity().await? {
-            Some(identity) => identity.check(&wanted, self.lake.display_url())?,
+            Some(identity) => {
+                identity.check_format(self.lake.display_url())?;
+                if let Err(error) = identity.check(&wanted, self.lake.display_url()) {
+                    let is_empty = self.lake.state().await?.next() == 1;
+                    return Err(if is_empty { error.hint(NOTHING_COMMITTED) } else { error });
+                }
+            }
             None if job == Job::Revisit => {
                 return Err(Error::new(Kind::Usage, format!("there is no lake at {}", self.lake.display_url()))
                     .hint("check --lake, or make the lake with `chatlake sync`"));
@@ -136,6 +147,7 @@ impl<'a> Run<'a> {
             None => {}
         }
         let mut state = self.lake.state().await?;
+        self.lake.refuse_a_lost_log(&mut state).await?;
         // A run that died after its put has left files where no reader looks, and there may be nothing to commit after it.
         self.lake.settle(&mut state).await?;
         self.summary.frontier = state.frontier();
@@ -210,9 +222,14 @@ impl<'a> Run<'a> {
 
     /// From the frontier to as late as is settled; then the revisits.
     async fn automatic(&mut self, state: &mut State) -> Result<()> {
-        let now = self.begin(state).await?;
+        // Before anything is written: a lake is what its first run that can begin makes of it.
         if state.origin().is_none() && self.settings.start.is_none() {
             return Err(self.no_start().await?);
+        }
+        let now = self.begin(state).await?;
+        if let Some((origin, start)) = state.origin().zip(self.settings.start).filter(|(origin, start)| start < origin)
+        {
+            tracing::warn!(%origin, %start, "the lake begins later than --start: `chatlake backfill` brings in what is before");
         }
         let origin = self.settings.start.filter(|_| state.origin().is_none());
         let spans = self.settings.rules.due(state, self.settings.start, now);
@@ -300,7 +317,8 @@ impl<'a> Run<'a> {
 
     /// Deletes what journals say of spans that are brought in. A run that is still at work has more in its own.
     async fn forget(&self, state: &State) -> Result<()> {
-        let over: Vec<Begun> = self.begun.iter().filter(|begun| begun.is_over(state)).cloned().collect();
+        let over =
+            self.begun.iter().chain(&self.given_up).filter(|begun| begun.is_over(state)).cloned().collect::<Vec<_>>();
         journal::forget(self.lake, &over).await
     }
 
@@ -311,7 +329,10 @@ impl<'a> Run<'a> {
         if let Some(offset) = hello.clock_offset
             && offset.abs() > most_clock_offset(settle)
         {
-            let message = format!("the clock of this machine is {offset:#} off from Stream's");
+            // Stream tells whole seconds.
+            let side = if offset.is_negative() { "ahead of" } else { "behind" };
+            let off = SignedDuration::from_secs(offset.as_secs()).abs();
+            let message = format!("the clock of this machine is {off:#} {side} Stream's");
             return Err(Error::new(Kind::Temporary, message)
                 .hint("set it by NTP; the limit is half of --settle, which must hide the difference"));
         }
@@ -323,7 +344,14 @@ impl<'a> Run<'a> {
         self.lake.ensure_identity(&identity).await?;
         let wanted = |old: &Columns| old.with(&self.settings.columns);
         self.lake.change_columns(state, wanted).await?;
+        // Whoever replaces a range again, and allows no more, wants other exports than those that were refused. Revisits, which
+        // nobody types, look at the same ones until somebody does.
+        let asks_anew = self.settings.replace && self.settings.range.is_some();
         self.begun = journal::begun_spans(self.lake, self.summary.run_id).await?;
+        if asks_anew {
+            (self.given_up, self.begun) =
+                journal::part_refused(std::mem::take(&mut self.begun), self.settings.limits());
+        }
         Ok(hello.at)
     }
 
@@ -371,7 +399,12 @@ impl<'a> Run<'a> {
             );
             self.keep(
                 Error::new(Kind::ExportFailed, message)
-                    .hint("the rest is committed; they are recorded as exceptions, and later runs ask for them again"),
+                    .hint(format!(
+                    "they are recorded as exceptions, and what else there is was committed; a run within a day asks for them again, \
+                     `chatlake sync --since {} --until {}` at once",
+                    span.window().since,
+                    span.window().until
+                )),
             );
         }
         Ok(())
@@ -386,7 +419,12 @@ impl<'a> Run<'a> {
                 "the oldest channel was created at {at}; for everything since then: chatlake sync --start {}",
                 crate::window::utc_date(at)
             )),
-            None => error.hint("the app has no channels yet; for all that will come: chatlake sync --start <today>"),
+            None if self.settings.selection == Selection::default() => {
+                error.hint("the app has no channels yet; for all that will come: chatlake sync --start <today>")
+            }
+            None => {
+                error.hint("the app has no channel of this selection: check --channel, --channel-type and --filter")
+            }
         })
     }
 

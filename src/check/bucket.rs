@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::{Finding, within};
 use crate::error::{Error, Kind, Result};
+use crate::figures::count;
 use crate::lake::store_error::store_error;
 use crate::lake::{Env, Identity, Key, Lake, Source};
 use crate::settings::Settings;
@@ -212,7 +213,7 @@ async fn log(lake: &Lake) -> Result<Finding> {
     let until = state.frontier().map_or_else(String::new, |at| format!(", covered without a gap until {at}"));
     Ok(Finding {
         figures: json!({ "entries": entries }),
-        ..Finding::ok(format!("{entries} entries can be read{until}"))
+        ..Finding::ok(format!("{} can be read{until}", count(entries, "entry")))
     })
 }
 

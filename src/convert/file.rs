@@ -18,6 +18,7 @@ use crate::error::{Error, Kind, Result};
 use crate::export::ExportVersion;
 use crate::file_type::HEAD_BYTES;
 use crate::pipeline::file_decoder::{Chunks, FileError};
+use crate::temp_dir;
 
 /// Bytes that are read at a time.
 const CHUNK_BYTES: usize = 256 << 10;
@@ -200,11 +201,7 @@ impl Chunks for DiskChunks {
 }
 
 fn copy_stdin(temp_dir: Option<&Path>) -> Result<File> {
-    let full = |error: io::Error| {
-        Error::new(Kind::Temporary, "cannot copy standard input to the temporary directory")
-            .because(error)
-            .hint("free some space, or name a roomier directory with --temp-dir, and run again")
-    };
+    let full = |error: io::Error| temp_dir::failed("cannot copy standard input", error);
     let mut copy = temp_dir.map_or_else(tempfile::tempfile, tempfile::tempfile_in).map_err(full)?;
     io::copy(&mut io::stdin().lock(), &mut copy).map_err(full)?;
     copy.flush().map_err(full)?;

@@ -32,8 +32,11 @@ pub enum CredentialsError {
         /// Why.
         source: std::io::Error,
     },
+    /// Nothing in the file that `_FILE` names.
+    #[error("the file that `{0}_FILE` names is empty")]
+    Empty(&'static str),
     /// White space or control characters inside: a truncated paste, or two lines in one file.
-    #[error("`{0}` contains white space or control characters")]
+    #[error("`{0}`, or its file, contains white space or control characters")]
     Malformed(&'static str),
 }
 
@@ -48,6 +51,9 @@ impl From<CredentialsError> for Error {
                 .hint(format!("unset one of them; {variable}_FILE suits mounted secrets")),
             CredentialsError::Unreadable { source, .. } => {
                 Self::new(Kind::Permission, message).because(source).hint("check the path and who may read it")
+            }
+            CredentialsError::Empty(variable) => {
+                Self::new(Kind::Permission, message).hint(format!("write the value of {variable} into it"))
             }
             CredentialsError::Malformed(variable) => {
                 Self::new(Kind::Permission, message).hint(format!("copy {variable} again from the Stream dashboard"))
@@ -111,11 +117,11 @@ fn read(name: &'static str, variable: impl Fn(&str) -> Option<String>) -> Result
     match (set(name), set(&format!("{name}_FILE"))) {
         (Some(_), Some(_)) => Err(CredentialsError::Twice(name)),
         (Some(value), None) => Ok(value),
-        (None, Some(path)) => std::fs::read_to_string(&path).map_err(|source| CredentialsError::Unreadable {
-            variable: name,
-            path,
-            source,
-        }),
+        (None, Some(path)) => match std::fs::read_to_string(&path) {
+            Ok(text) if text.trim().is_empty() => Err(CredentialsError::Empty(name)),
+            Ok(text) => Ok(text),
+            Err(source) => Err(CredentialsError::Unreadable { variable: name, path, source }),
+        },
         (None, None) => Err(CredentialsError::Missing(name)),
     }
 }
@@ -187,6 +193,12 @@ mod tests {
         assert!(matches!(
             error(&[("STREAM_API_KEY", "k"), ("STREAM_API_SECRET", "a b")]),
             CredentialsError::Malformed("STREAM_API_SECRET")
+        ));
+        let empty = tempfile::NamedTempFile::new().unwrap();
+        let path = empty.path().to_str().unwrap();
+        assert!(matches!(
+            error(&[("STREAM_API_KEY", "k"), ("STREAM_API_SECRET_FILE", path)]),
+            CredentialsError::Empty("STREAM_API_SECRET")
         ));
         let unreadable = error(&[("STREAM_API_KEY", "k"), ("STREAM_API_SECRET_FILE", "/does/not/exist")]);
         let error = Error::from(unreadable);

@@ -246,7 +246,10 @@ impl From<ApiError> for Error {
                     (Kind::Temporary, "run the same command again later, or lower --rate-share")
                 }
                 Class::Later => (Kind::Temporary, "run the same command again"),
-                Class::Missing | Class::Input if error.endpoint() == Endpoint::QueryChannels => (
+                Class::Missing if error.endpoint() == Endpoint::QueryChannels => {
+                    (Kind::Usage, "check STREAM_BASE_URL: there is no such call at this address")
+                }
+                Class::Input if error.endpoint() == Endpoint::QueryChannels => (
                     Kind::Usage,
                     "change --filter or --channel-type, if there are any: the message is Stream's; docs/selection.md says what is known of filters",
                 ),

@@ -232,11 +232,13 @@ fn compare(listed: &[Object], state: &State, unsettled: &HashMap<String, (Key, u
             }
             (Some(Key::Data { dataset, .. }), None) => {
                 if folders.contains(&Key::folder(&dataset)) && !leaving.contains(&object.path) {
-                    found.add(
-                        &object.path,
-                        "is not in the log, and readers of plain files see it",
-                        "move it elsewhere if it is yours; what a dead run left is deleted by `chatlake gc --delete`",
-                    );
+                    let next = match state.next() {
+                        1 => "the log is empty: restore `_chatlake/log/` from versions or a backup of the bucket",
+                        _ => {
+                            "move it elsewhere if it is yours; what a dead run left is deleted by `chatlake gc --delete`"
+                        }
+                    };
+                    found.add(&object.path, "is not in the log, and readers of plain files see it", next);
                 }
             }
             (Some(_), None) => {}

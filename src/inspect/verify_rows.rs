@@ -27,6 +27,7 @@ use crate::lake::store_error::store_error;
 use crate::lake::{DataFile, Key, Lake, State};
 use crate::schema::{self, Schema};
 use crate::sort::{RowRef, SortKey, SortSpec, Sorter};
+use crate::temp_dir;
 use crate::window::{Window, utc_date};
 
 /// Rows of a batch.
@@ -109,11 +110,7 @@ pub(super) async fn fetch(
     key: &Key,
     temp: Option<&FsPath>,
 ) -> Result<Option<(File, String)>> {
-    let full = |error: std::io::Error| {
-        Error::new(Kind::Temporary, "cannot copy a file of the lake to the temporary directory")
-            .because(error)
-            .hint("free some space, or name a roomier directory with --temp-dir, and run again")
-    };
+    let full = |error: std::io::Error| temp_dir::failed("cannot copy a file of the lake", error);
     let cannot = |error| store_error("cannot read a file", lake.display_url(), error);
     let mut found = None;
     // It may have been settled since it was found.

@@ -9,6 +9,7 @@ use super::layout::Key;
 use super::state::{Broken, State};
 use super::store_error::store_error;
 use crate::error::{Error, Kind, Result};
+use crate::schema::NAMES;
 #[cfg(test)]
 use crate::simulation::planted::{self, Bug};
 
@@ -61,6 +62,34 @@ impl Lake {
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(cannot(error)),
         }
+    }
+
+    /// Refuses to begin a log anew beside files of one that was lost: readers of plain files would see their days twice.
+    pub async fn refuse_a_lost_log(&self, state: &mut State) -> Result<()> {
+        if state.next() > 1 || !self.has_data_files().await? {
+            return Ok(());
+        }
+        // They may be of a run that has made the first entry meanwhile.
+        self.refresh(state).await?;
+        if state.next() > 1 {
+            return Ok(());
+        }
+        Err(Error::new(Kind::Data, format!("the log of {} is empty, and there are data files", self.display_url())).hint(
+            "restore `_chatlake/log/` from versions or a backup of the bucket; if there are none, begin anew under another prefix",
+        ))
+    }
+
+    async fn has_data_files(&self) -> Result<bool> {
+        let cannot = |error| store_error("cannot list the lake", self.display_url(), error);
+        for dataset in NAMES.iter() {
+            let mut listed = self.store().list(Some(&Key::folder(dataset)));
+            while let Some(object) = listed.try_next().await.map_err(cannot)? {
+                if matches!(Key::parse(&object.location), Some(Key::Data { .. })) {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
     }
 
     /// The highest number in the log from `next` on, or the one before it.

@@ -20,6 +20,7 @@ use crate::json::{Index, JsonError};
 use crate::memory::{MAX_LINE_BYTES, Memory};
 use crate::ndjson::{Line, LineSplitter};
 use crate::sort::collector::Collector;
+use crate::temp_dir;
 
 /// Bytes that are decoded at a time: enough that handing them to another thread costs nothing beside.
 const GATHERED_BYTES: usize = 512 << 10;
@@ -376,11 +377,7 @@ fn is_whole(line: &[u8]) -> bool {
 }
 
 pub(super) fn no_room(error: io::Error) -> FileError {
-    FileError::Other(
-        Error::new(Kind::Temporary, "cannot keep lines in the temporary directory")
-            .because(error)
-            .hint("free some space, or name a roomier directory with --temp-dir, and run again"),
-    )
+    FileError::Other(temp_dir::failed("cannot write lines", error))
 }
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ pub use self::users::{AskingUsers, StagedUsers};
 use crate::columns::Schemas;
 use crate::cpu::Cpu;
 use crate::decode::{NumberedCells, Tally, hidden_schema, numbered};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::export::Client;
 use crate::journal::{Begun, Journal, Record, SpanRecord, adoptable};
 use crate::lake::{DataFile, Key, Lake, Mode, Proposal, Source, State};
@@ -150,11 +150,27 @@ impl Pipeline<'_> {
             Some(_) => None,
             None => Some(Channels::of(asking.client, self.lake, state, self.settings, span, self.cpu).await?),
         };
-        let (collector, requests, tally) = exports.bring_in(known, adopted, channels).await?;
-        let decoded = Decoded { collector, requests, tally, cells: numbered(&span.cells), begun_at };
-        let mut exported = self.stage(state, span, before, decoded).await?;
-        exported.proposal.origin = origin;
-        Ok(exported)
+        let staged = async {
+            let (collector, requests, tally) = exports.bring_in(known, adopted, channels).await?;
+            let decoded = Decoded { collector, requests, tally, cells: numbered(&span.cells), begun_at };
+            self.stage(state, span, before, decoded).await
+        };
+        match staged.await {
+            Ok(mut exported) => {
+                exported.proposal.origin = origin;
+                Ok(exported)
+            }
+            Err(refusal) => {
+                if refusal.kind() == Kind::Data {
+                    let refused = Record::Refused { span: number, under: self.settings.limits() };
+                    // The refusal is what is told. Without the record the next run looks at the same exports.
+                    if let Err(error) = asking.journal.write(&refused).await {
+                        tracing::warn!(error = error.report(), "the refusal is not written down");
+                    }
+                }
+                Err(refusal)
+            }
+        }
     }
 
     /// From rows to a proposal: checks, sorts and writes.

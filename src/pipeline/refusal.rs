@@ -49,7 +49,7 @@ impl Pipeline<'_> {
                 .hint(format!(
                     "nothing was committed; to keep them in quarantine and commit the rest, run again with a higher \
                      --max-rejected{}",
-                    self.what_again()
+                    self.what_again(span)
                 )));
         }
         if is_of_files && tally.cells.is_empty() && !self.settings.accept_empty {
@@ -59,11 +59,17 @@ impl Pipeline<'_> {
         Ok(())
     }
 
-    /// What a run with another limit looks at.
-    fn what_again(&self) -> &'static str {
+    /// What a run with another limit looks at, and how to get something else.
+    fn what_again(&self, span: Window) -> String {
+        let Window { since, until } = span;
         match self.source {
-            Source::Stream => ", which looks at the same exports; --replace asks for new ones",
-            Source::Files => "",
+            Source::Stream if self.settings.replace => {
+                ", which looks at the same exports; the same command as it is asks for new ones".to_owned()
+            }
+            Source::Stream => format!(
+                ", which looks at the same exports; `chatlake sync --replace --since {since} --until {until}` asks for new ones"
+            ),
+            Source::Files => String::new(),
         }
     }
 
@@ -108,7 +114,7 @@ impl Pipeline<'_> {
         let is_shown = |reason: &str| reason != "out_of_window";
         Err(Error::new(Kind::Data, message)
             .showing(shown(&tally.first_set_aside, tally.rejected + unclassified, is_shown))
-            .hint(format!("{hint}{}", self.what_again())))
+            .hint(format!("{hint}{}", self.what_again(span))))
     }
 
     /// Keeps the lines that would have gone to quarantine, and tells where. The refusal stands, whatever becomes of that.

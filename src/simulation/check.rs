@@ -105,7 +105,7 @@ impl Reader {
                     seen.tasks.push(Written { by: by.to_owned(), at, span, task });
                 }
             }
-            Record::Intent { .. } | Record::Users(_) => {}
+            Record::Intent { .. } | Record::Users(_) | Record::Refused { .. } => {}
         }
     }
 

@@ -23,6 +23,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
 
 use crate::error::{Error, Kind};
+use crate::temp_dir;
 
 use self::batch::conform;
 use self::key::KeyMaker;
@@ -76,9 +77,7 @@ impl From<SortError> for Error {
                     .because(source)
                     .hint("its disk may be failing: name another directory with --temp-dir, and run again")
             }
-            SortError::Spill(source) => Self::new(Kind::Temporary, "cannot spill to the temporary directory")
-                .because(source)
-                .hint("free some space, or name a roomier directory with --temp-dir, and run again"),
+            SortError::Spill(source) => temp_dir::failed("cannot spill", source),
             error => Self::new(Kind::Internal, "cannot sort rows").because(error),
         }
     }

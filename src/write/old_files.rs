@@ -20,6 +20,7 @@ use crate::lake::{self, DataFile, Lake, State};
 use crate::schema::{self, DATASETS};
 use crate::sort::collector::Collector;
 use crate::sort::hidden;
+use crate::temp_dir;
 use crate::window::Window;
 use crate::write::file_slice::FileSlice;
 use crate::write::parquet_read::{ReadError, read_old};
@@ -161,9 +162,7 @@ impl OldFiles {
 }
 
 fn full(error: io::Error) -> Error {
-    Error::new(Kind::Temporary, "cannot copy a file of the lake to the temporary directory")
-        .because(error)
-        .hint("free some space, or name a roomier directory with --temp-dir, and run again")
+    temp_dir::failed("cannot copy a file of the lake", error)
 }
 
 /// Copies a live file to where the copies end, bit for bit what was committed, and says how many bytes it has.

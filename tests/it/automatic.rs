@@ -1,7 +1,7 @@
 //! Without a range: from the frontier to now, and the revisits that are due.
 
 use serde_json::json;
-use simulator::Size;
+use simulator::{Fault, Size};
 
 use crate::bench::{Bench, at, two_days};
 
@@ -15,6 +15,37 @@ fn an_empty_lake_asks_for_a_start_and_shows_where_the_app_begins() {
     assert_eq!(ran.summary()["status"], "failed");
     bench.run(&["sync", "--plan"]).assert_refused(2, &["--start", &date]);
     assert_eq!(bench.exports(), 0);
+    // Nothing is made of it, so a selection that was a mistake binds nobody.
+    let none = ["sync", "--channel-type", "taem"];
+    bench.run(&none).assert_refused(2, &["--start", "no channel of this selection"]);
+    assert!(!std::path::Path::new(&bench.lake).exists());
+}
+
+#[test]
+fn a_lake_in_which_nothing_was_committed_can_be_made_anew() {
+    let bench = Bench::new(&two_days());
+    bench.simulator.add_fault(Fault::status("ExportChannels", 403).times(0));
+    bench.sync("2026-01-05", "2026-01-06", &["--channel-type", "livestream"]).assert_refused(77, &[]);
+    bench.sync("2026-01-05", "2026-01-06", &[]).assert_refused(2, &["nothing was ever committed", "lake.json"]);
+    std::fs::remove_file(std::path::Path::new(&bench.lake).join("_chatlake/lake.json")).unwrap();
+    bench.sync("2026-01-05", "2026-01-06", &[]).assert_refused(77, &[]);
+}
+
+#[test]
+fn a_log_that_is_lost_is_not_begun_anew_beside_its_files() {
+    let bench = Bench::new(&two_days());
+    bench.sync("2026-01-05", "2026-01-06", &[]).assert_status(0, "committed");
+    // The entry is settled, so that its files are where readers look.
+    bench.sync("2026-01-06", "2026-01-07", &[]).assert_status(0, "committed");
+    std::fs::remove_dir_all(std::path::Path::new(&bench.lake).join("_chatlake/log")).unwrap();
+    let exports = bench.exports();
+    for arguments in
+        [&["sync", "--start", "2026-01-05"][..], &["sync", "--since", "2026-01-05", "--until", "2026-01-06"]]
+    {
+        bench.run(arguments).assert_refused(65, &["the log of", "is empty", "restore"]);
+    }
+    assert_eq!(bench.exports(), exports);
+    assert!(bench.run(&["verify"]).stdout.contains("the log is empty: restore"));
 }
 
 #[test]
@@ -38,7 +69,9 @@ fn runs_go_on_where_the_last_one_ended() {
     assert_eq!(bench.exports(), 2, "44 channels are two requests");
     bench.assert_exact("2026-01-05", "2026-01-09").assert_one_file_each(&["messages", "reactions"]);
     // The start is fixed: naming an earlier one changes nothing.
-    bench.run(&["sync", "--json", "--start", "2026-01-01", "--revisit", "none"]).assert_status(0, "nothing_to_do");
+    let ran = bench.run(&["sync", "--json", "--start", "2026-01-01", "--revisit", "none"]);
+    ran.assert_status(0, "nothing_to_do");
+    assert!(ran.stderr.contains("chatlake backfill"), "{}", ran.stderr);
 }
 
 #[test]

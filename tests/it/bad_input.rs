@@ -85,6 +85,10 @@ fn rejects_of_a_refused_span_are_shown_and_kept() {
     assert_eq!(by(&rows, "reason"), reasons.map(|(reason, rows)| (reason.to_owned(), rows)).into());
     assert_eq!(bench.read().messages.len(), 0);
 
+    // The same command looks at the same exports. Who replaces gets others, unless more is allowed than the time before.
+    sync(&bench, &[]).assert_refused(65, &["12 of", "sync --replace --since 2026-01-05"]);
+    assert_eq!(bench.exports(), 1);
+
     // What was kept is in nobody's way.
     let summary = sync(&bench, &["--max-rejected", "12"]).assert_status(0, "committed");
     assert_eq!((&summary["rejected"], &summary["export_tasks"]["adopted"]), (&json!(12), &json!(1)));
@@ -92,7 +96,7 @@ fn rejects_of_a_refused_span_are_shown_and_kept() {
     assert_eq!(by(&bench.rows("_quarantine"), "reason"), by(&rows, "reason"));
     assert_eq!(bench.run(&["verify", "--deep", "--json"]).code, 0);
     let folder = Path::new(&bench.lake).join("_chatlake/rejected");
-    assert_eq!(walk(&folder).len(), 1);
+    assert_eq!(walk(&folder).len(), 2);
     assert_eq!(bench.run(&["gc", "--json", "--delete"]).summary()["objects"], json!([]), "they are young");
     for path in walk(&folder) {
         crate::gc::age(&path, 8);
@@ -100,6 +104,38 @@ fn rejects_of_a_refused_span_are_shown_and_kept() {
     let report = bench.run(&["gc", "--json", "--delete"]).summary();
     assert_eq!((&report["objects"][0]["reason"], walk(&folder).len()), (&json!("rejected"), 0), "{report}");
     assert_eq!(fs::read_dir(&folder).unwrap().count(), 0, "empty folders go too");
+}
+
+#[test]
+fn whoever_replaces_what_was_refused_gets_new_exports_or_allows_more() {
+    let mut bench = app();
+    bench.set_time(at("2026-01-08T00:00:00Z"));
+    sync(&bench, &[]).assert_status(0, "committed");
+    let exports = bench.exports();
+    let replace = |bench: &Bench, more: &[&str]| sync(bench, &[&["--replace"], more].concat());
+    let broken = |bench: &Bench| {
+        let lines = (0..20).map(|_| Insertion { at_line: 3, line: text("no JSON") }).collect();
+        bench.simulator.add_fault(Fault::on("ExportChannels", Effect::BadLines { lines }));
+    };
+    // Times are whole seconds: what was asked for in the second of the last commit would not be gone on with anyway.
+    bench.set_time(at("2026-01-08T01:00:00Z"));
+    broken(&bench);
+    replace(&bench, &[]).assert_refused(65, &["20 of", "the same command as it is asks for new ones"]);
+    // Those are broken as well, and then those of the third time are not.
+    broken(&bench);
+    replace(&bench, &[]).assert_refused(65, &["20 of"]);
+    assert_eq!(bench.exports(), exports + 2);
+    let summary = replace(&bench, &[]).assert_status(0, "committed");
+    assert_eq!((bench.exports(), &summary["rejected"]), (exports + 3, &json!(0)), "{summary}");
+
+    bench.set_time(at("2026-01-08T02:00:00Z"));
+    broken(&bench);
+    replace(&bench, &[]).assert_refused(65, &["20 of"]);
+    let summary = replace(&bench, &["--max-rejected", "20"]).assert_status(0, "committed");
+    assert_eq!((bench.exports(), &summary["rejected"]), (exports + 4, &json!(20)), "{summary}");
+    let journals = Path::new(&bench.lake).join("_chatlake/runs");
+    assert_eq!(walk(&journals).len(), 0, "nobody needs the journals any more");
+    bench.assert_exact(RANGE[0], RANGE[1]);
 }
 
 #[test]

@@ -92,7 +92,7 @@ impl Ledger {
             match record {
                 Record::Task { task, .. } => self.written.extend([task.task_id]),
                 Record::Intent { cids, .. } => intents.push(cids.into_iter().collect()),
-                Record::Span(_) | Record::Users(_) => {}
+                Record::Span(_) | Record::Users(_) | Record::Refused { .. } => {}
             }
         }
         // Those of cells that were replaced since then are named no more.

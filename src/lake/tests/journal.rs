@@ -28,14 +28,32 @@ pub(super) async fn what_a_run_began_is_found_by_others_until_it_ends(place: &Pl
     assert_eq!(begun_spans(&lake, own).await.unwrap()[0].tasks, []);
     journal.write(&Record::Task { span: number, task: task("t1", "a:1") }).await.unwrap();
     let begun = begun_spans(&lake, own).await.unwrap();
-    assert_eq!(begun, [Begun { run_id: other, span: span(), tasks: vec![task("t1", "a:1")], records: vec![0, 1, 2] }]);
+    assert_eq!(
+        begun,
+        [Begun {
+            run_id: other,
+            span: span(),
+            tasks: vec![task("t1", "a:1")],
+            records: vec![0, 1, 2],
+            refused_under: None
+        }]
+    );
     assert_eq!(begun_spans(&lake, other).await.unwrap(), []);
     // What is forgotten is what was read: the run may be at work and have written more.
     let number = journal.write(&Record::Span(span())).await.unwrap();
     forget(&lake, &begun).await.unwrap();
     journal.write(&Record::Task { span: number, task: task("t2", "a:2") }).await.unwrap();
     let left = begun_spans(&lake, own).await.unwrap();
-    assert_eq!(left, [Begun { run_id: other, span: span(), tasks: vec![task("t2", "a:2")], records: vec![3, 4] }]);
+    assert_eq!(
+        left,
+        [Begun {
+            run_id: other,
+            span: span(),
+            tasks: vec![task("t2", "a:2")],
+            records: vec![3, 4],
+            refused_under: None
+        }]
+    );
     journal.end().await;
     assert_eq!(begun_spans(&lake, own).await.unwrap(), []);
 }
