@@ -301,11 +301,11 @@ fn what_cannot_be_sorted_is_refused() {
 }
 
 #[test]
-fn a_full_or_missing_temporary_directory_is_a_temporary_error_with_a_hint() {
+fn a_temporary_directory_that_is_not_there_is_told_with_what_to_do() {
     let schema = batch(&[]).schema();
     let spec = hidden::sort_spec(&schema, &["id"], &[]).unwrap();
     let mut sorter = Sorter::new(schema, &spec, 0, Some(Path::new("/nonexistent/chatlake"))).unwrap();
     let error = Error::from(sorter.push(batch(&[row(0, 1)])).unwrap_err());
-    assert_eq!(error.kind(), Kind::Temporary);
+    assert_eq!(error.kind(), Kind::Usage);
     assert!(error.report().contains("--temp-dir"), "{}", error.report());
 }
