@@ -136,17 +136,7 @@ impl Error {
 
     /// The message and each cause.
     pub fn line(&self) -> String {
-        let mut text = self.message.clone();
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            let line = error.to_string();
-            if !text.ends_with(&line) {
-                text.push_str(": ");
-                text.push_str(&line);
-            }
-            cause = error.source();
-        }
-        text
+        with_causes(self)
     }
 
     /// The message, each cause on the same line, what shows it and the hint on their own: what `main` prints.
@@ -162,6 +152,21 @@ impl Error {
         }
         text
     }
+}
+
+/// What an error says and each of its causes, on one line.
+pub(crate) fn with_causes(error: &(dyn StdError + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let line = error.to_string();
+        if !text.ends_with(&line) {
+            text.push_str(": ");
+            text.push_str(&line);
+        }
+        cause = error.source();
+    }
+    text
 }
 
 /// What to do if whoever answered cannot prove who it is: mostly a proxy, or a store of one's own, whose authority the system does not know.

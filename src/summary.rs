@@ -269,7 +269,7 @@ impl Summary {
             None if parts.any(CellStatus::is_done) => Status::Committed,
             None => Status::AlreadyCommitted,
         };
-        self.error = error.map(ToString::to_string);
+        self.error = error.map(Error::line);
         tracing::info!(
             status = self.status.name(),
             cells = self.cells.len(),

@@ -23,7 +23,7 @@ use super::pace::{Limits, Pace, parse_number};
 use super::retry::{self, Decision, Policy, Tried};
 use super::transport::{SendError, Transport};
 use crate::clock::millis;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, with_causes};
 
 /// Where Stream's API is unless the app's region says otherwise.
 pub const DEFAULT_BASE_URL: &str = "https://chat.stream-io-api.com";
@@ -308,7 +308,7 @@ impl Client {
             match retry::decide(tried, started.elapsed(), failure, &policy, (options.random)()) {
                 Decision::GiveUp => return Err(error),
                 Decision::Wait(wait) => {
-                    info!(%endpoint, %error, attempt = tried.attempts, wait_ms = millis(wait), "trying again");
+                    info!(%endpoint, error = with_causes(&error), attempt = tried.attempts, wait_ms = millis(wait), "trying again");
                     tokio::time::sleep(wait).await;
                     self.wait_for_place(endpoint).await;
                     outcomes.retries.fetch_add(1, Ordering::Relaxed);
