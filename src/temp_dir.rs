@@ -4,9 +4,8 @@ use std::io;
 
 use crate::error::{Error, Kind};
 
-/// An error of what could not be done there, as "cannot copy a file".
-pub(crate) fn failed(doing: &str, error: io::Error) -> Error {
-    let message = format!("{doing} to the temporary directory");
+/// An error of what could not be done there.
+pub(crate) fn failed(message: impl Into<String>, error: io::Error) -> Error {
     let (kind, hint) = match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
             (Kind::Usage, "make the folder that --temp-dir, CHATLAKE_TEMP_DIR or TMPDIR names, or name another")
@@ -30,7 +29,7 @@ mod tests {
             (io::ErrorKind::PermissionDenied, Kind::Permission, "can be written"),
             (io::ErrorKind::StorageFull, Kind::Temporary, "free some space"),
         ] {
-            let error = failed("cannot copy a file", error.into());
+            let error = failed("cannot copy a file to the temporary directory", error.into());
             assert_eq!(error.kind(), kind);
             assert!(error.report().contains(hint), "{}", error.report());
         }

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::{Finding, within};
 use crate::error::{Error, Kind, Result};
 use crate::figures::bytes;
+use crate::temp_dir;
 
 /// Below this a day of a middling app may not fit.
 const ENOUGH_BYTES: u64 = 1 << 30;
@@ -26,18 +27,7 @@ pub(super) async fn finding(temp_dir: Option<&Path>) -> Finding {
 
 fn look(folder: &Path) -> Result<Finding> {
     let name = folder.display();
-    write_into(folder).map_err(|error| {
-        let (kind, hint) = match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
-                (Kind::Usage, "make the folder, or name another with --temp-dir")
-            }
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                (Kind::Permission, "check the folder's owner and rights, or name another with --temp-dir")
-            }
-            _ => (Kind::Temporary, "make room, or name another folder with --temp-dir"),
-        };
-        Error::new(kind, format!("cannot write a file in {name}")).because(error).hint(hint)
-    })?;
+    write_into(folder).map_err(|error| temp_dir::failed(format!("cannot write a file in {name}"), error))?;
     const NEEDED: &str = "of a span, what does not fit in --memory-limit, about half as much again as its Parquet";
     let Some(free_bytes) = free_bytes(folder) else {
         return Ok(Finding::warning(

@@ -201,7 +201,7 @@ impl Chunks for DiskChunks {
 }
 
 fn copy_stdin(temp_dir: Option<&Path>) -> Result<File> {
-    let full = |error: io::Error| temp_dir::failed("cannot copy standard input", error);
+    let full = |error: io::Error| temp_dir::failed("cannot copy standard input to the temporary directory", error);
     let mut copy = temp_dir.map_or_else(tempfile::tempfile, tempfile::tempfile_in).map_err(full)?;
     io::copy(&mut io::stdin().lock(), &mut copy).map_err(full)?;
     copy.flush().map_err(full)?;

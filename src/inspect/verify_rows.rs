@@ -110,7 +110,8 @@ pub(super) async fn fetch(
     key: &Key,
     temp: Option<&FsPath>,
 ) -> Result<Option<(File, String)>> {
-    let full = |error: std::io::Error| temp_dir::failed("cannot copy a file of the lake", error);
+    let full =
+        |error: std::io::Error| temp_dir::failed("cannot copy a file of the lake to the temporary directory", error);
     let cannot = |error| store_error("cannot read a file", lake.display_url(), error);
     let mut found = None;
     // It may have been settled since it was found.

@@ -377,7 +377,7 @@ fn is_whole(line: &[u8]) -> bool {
 }
 
 pub(super) fn no_room(error: io::Error) -> FileError {
-    FileError::Other(temp_dir::failed("cannot write lines", error))
+    FileError::Other(temp_dir::failed("cannot keep lines in the temporary directory", error))
 }
 
 #[cfg(test)]

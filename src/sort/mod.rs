@@ -77,7 +77,7 @@ impl From<SortError> for Error {
                     .because(source)
                     .hint("its disk may be failing: name another directory with --temp-dir, and run again")
             }
-            SortError::Spill(source) => temp_dir::failed("cannot spill", source),
+            SortError::Spill(source) => temp_dir::failed("cannot spill to the temporary directory", source),
             error => Self::new(Kind::Internal, "cannot sort rows").because(error),
         }
     }

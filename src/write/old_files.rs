@@ -162,7 +162,7 @@ impl OldFiles {
 }
 
 fn full(error: io::Error) -> Error {
-    temp_dir::failed("cannot copy a file of the lake", error)
+    temp_dir::failed("cannot copy a file of the lake to the temporary directory", error)
 }
 
 /// Copies a live file to where the copies end, bit for bit what was committed, and says how many bytes it has.

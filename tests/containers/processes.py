@@ -14,6 +14,8 @@ from contextlib import contextmanager
 
 # How long something that must happen is waited for.
 PATIENCE_SECONDS = 120
+# How long a program may take to end when it is asked to.
+ASKED_SECONDS = 15
 # Loopback is never reached through a proxy.
 HTTP = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -71,11 +73,14 @@ class Process:
         return self.end()
 
     def kill(self) -> None:
+        """Asks first: an init hands it on to its child, which has a group of its own and would outlive it."""
+        if self.is_running():
+            self._process.terminate()
         try:
+            self._process.wait(ASKED_SECONDS)
+        except subprocess.TimeoutExpired:
             os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        self._process.wait()
+            self._process.wait()
 
     def log(self) -> str:
         return f"{self.name}:\n{self.stdout.read_text()}{self.stderr.read_text()}"
