@@ -90,6 +90,7 @@ impl<'a> Conversion<'a> {
         let identity = self.wanted_identity(found.as_ref())?;
         self.settings.by_channel_type = identity.partition_by.iter().any(|column| column == "channel_type");
         let mut state = self.lake.state().await?;
+        self.lake.refuse_a_lost_log(&mut state).await?;
         // A run that died after its put has left files where no reader looks.
         self.lake.settle(&mut state).await?;
         self.summary.frontier = state.frontier();

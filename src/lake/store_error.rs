@@ -107,6 +107,7 @@ fn io_kind(error: &object_store::Error) -> Option<io::ErrorKind> {
     }
     None
 }
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {

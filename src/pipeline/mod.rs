@@ -155,22 +155,17 @@ impl Pipeline<'_> {
             let decoded = Decoded { collector, requests, tally, cells: numbered(&span.cells), begun_at };
             self.stage(state, span, before, decoded).await
         };
-        match staged.await {
-            Ok(mut exported) => {
-                exported.proposal.origin = origin;
-                Ok(exported)
-            }
-            Err(refusal) => {
-                if refusal.kind() == Kind::Data {
-                    let refused = Record::Refused { span: number, under: self.settings.limits() };
-                    // The refusal is what is told. Without the record the next run looks at the same exports.
-                    if let Err(error) = asking.journal.write(&refused).await {
-                        tracing::warn!(error = error.report(), "the refusal is not written down");
-                    }
-                }
-                Err(refusal)
-            }
+        let staged = staged.await;
+        let refused = Record::Refused { span: number, under: self.settings.limits() };
+        // The refusal is what is told. Without the record the next run looks at the same exports.
+        if staged.as_ref().is_err_and(|refusal| refusal.kind() == Kind::Data)
+            && let Err(error) = asking.journal.write(&refused).await
+        {
+            tracing::warn!(error = error.report(), "the refusal is not written down");
         }
+        let mut exported = staged?;
+        exported.proposal.origin = origin;
+        Ok(exported)
     }
 
     /// From rows to a proposal: checks, sorts and writes.

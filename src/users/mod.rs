@@ -114,6 +114,7 @@ impl<'a> UsersRun<'a> {
     async fn job(&mut self) -> Result<Option<Error>> {
         let identity = self.check_identity().await?;
         let mut state = self.lake.state().await?;
+        self.lake.refuse_a_lost_log(&mut state).await?;
         // A run that died after its put has left files where no reader looks, and an entry that is not known to stand.
         self.lake.settle(&mut state).await?;
         let now = self.client.stream_now().unwrap_or_else(crate::clock::now);

@@ -39,9 +39,11 @@ fn a_log_that_is_lost_is_not_begun_anew_beside_its_files() {
     bench.sync("2026-01-06", "2026-01-07", &[]).assert_status(0, "committed");
     std::fs::remove_dir_all(std::path::Path::new(&bench.lake).join("_chatlake/log")).unwrap();
     let exports = bench.exports();
-    for arguments in
-        [&["sync", "--start", "2026-01-05"][..], &["sync", "--since", "2026-01-05", "--until", "2026-01-06"]]
-    {
+    for arguments in [
+        &["sync", "--start", "2026-01-05"][..],
+        &["sync", "--since", "2026-01-05", "--until", "2026-01-06"],
+        &["users", "--user-id", "amara"],
+    ] {
         bench.run(arguments).assert_refused(65, &["the log of", "is empty", "restore"]);
     }
     assert_eq!(bench.exports(), exports);
