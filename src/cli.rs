@@ -185,7 +185,7 @@ pub struct Sync {
     /// Export the range again although it is in the lake; it is widened to whole cells
     #[arg(long, requires = "since")]
     pub replace: bool,
-    /// Stay, and run again when so much time has passed and settled: 1h, or another divisor of a day
+    /// Stay, and run again when so much time has passed and settled: 1h, another divisor of a day, or days
     #[arg(long, value_name = "DURATION", env = "CHATLAKE_EVERY", value_parser = parse_duration)]
     pub every: Option<SignedDuration>,
     /// While staying: answer /metrics and /healthz at this address

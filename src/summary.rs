@@ -189,7 +189,7 @@ pub struct Summary {
     pub lake: String,
     /// How it ended.
     pub status: Status,
-    /// The cells that it was about.
+    /// The cells that it was about, each once.
     pub cells: Vec<CellSummary>,
     /// What was written.
     pub datasets: BTreeMap<String, DatasetSummary>,
@@ -258,6 +258,9 @@ impl Summary {
     /// The run is over.
     pub fn end(&mut self, after: Duration, error: Option<&Error>) {
         self.duration_seconds = (after.as_secs_f64() * 1000.0).round() / 1000.0;
+        // Of a cell that was covered, and in which channels were filled in, the latter is told.
+        self.cells.sort_by_key(|cell| (cell.since, cell.until, !cell.is_done()));
+        self.cells.dedup_by_key(|cell| (cell.since, cell.until));
         let users = self.user_exports.as_ref();
         let has_failures = !self.failed_channels.is_empty() || users.is_some_and(|users| !users.failed.is_empty());
         let mut parts =

@@ -187,7 +187,6 @@ impl<'a> Run<'a> {
             let cells = rules.exceptions(state, Some(range), None).cloned().collect();
             self.fill(state, cells).await?;
         }
-        self.summary.cells.sort_by_key(|cell| cell.since);
         self.forget(state).await?;
         match state.uncovered(range).first() {
             Some(window) => {
@@ -216,7 +215,6 @@ impl<'a> Run<'a> {
         }
         let cells = rules.exceptions(state, Some(range), None).cloned().collect();
         self.fill(state, cells).await?;
-        self.summary.cells.sort_by_key(|cell| cell.since);
         self.forget(state).await
     }
 

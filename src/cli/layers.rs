@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches};
 use toml::{Table, Value};
@@ -56,7 +57,7 @@ impl From<Error> for Refusal {
 /// Understands a command line, the name of the program first, and the configuration that it, or a variable, names.
 pub fn parse(arguments: impl IntoIterator<Item = impl Into<OsString>>) -> Result<Parsed, Refusal> {
     let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
-    let matches = Cli::command().try_get_matches_from(&arguments)?;
+    let matches = Cli::command().try_get_matches_from(&arguments).map_err(|error| of_variable(error, &arguments))?;
     check_typed(&matches)?;
     let cli = Cli::from_arg_matches(&matches)?;
     let named = cli.manners.config.as_deref().filter(|path| !path.as_os_str().is_empty());
@@ -68,6 +69,23 @@ pub fn parse(arguments: impl IntoIterator<Item = impl Into<OsString>>) -> Result
     let defaults = Defaults::check(&config.options, path)?;
     let matches = defaults.into(Cli::command()).try_get_matches_from(&arguments)?;
     Ok(Parsed { cli: Cli::from_arg_matches(&matches)?, config: Some(config) })
+}
+
+/// Says so if the value that clap refuses is a variable's: it names the option alone.
+fn of_variable(mut error: clap::Error, arguments: &[OsString]) -> clap::Error {
+    let Some(ContextValue::String(usage)) = error.get(ContextKind::InvalidArg) else { return error };
+    let flag = usage.split(' ').next().unwrap_or_default().to_owned();
+    let is_typed = arguments.iter().any(|argument| {
+        let argument = argument.to_string_lossy();
+        argument.strip_prefix(flag.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+    });
+    let named = |option: &Arg| option.get_long().is_some_and(|long| flag == format!("--{long}"));
+    let variable = all_options().iter().find(|option| named(option)).map(variable).unwrap_or_default();
+    if !is_typed && std::env::var_os(&variable).is_some() {
+        let tip = format!("it is the value of the variable {variable}");
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+    error
 }
 
 /// Options of `sync` of which only one can be meant when both are typed. As a variable or a key, the first of each pair is what all runs
@@ -87,14 +105,19 @@ fn check_typed(matches: &ArgMatches) -> Result<(), Error> {
 
 /// Every option that may stand in a configuration, each once, in the order of the commands' help.
 pub(super) fn options() -> Vec<Arg> {
+    let mut options = all_options();
+    options.retain(is_option);
+    options
+}
+
+/// Every option of every command, each once.
+fn all_options() -> Vec<Arg> {
     let mut command = Cli::command();
     command.build();
     let mut options: Vec<Arg> = Vec::new();
-    for command in command.get_subcommands() {
-        for option in command.get_arguments().filter(|option| is_option(option)) {
-            if !options.iter().any(|known| known.get_id() == option.get_id()) {
-                options.push(option.clone());
-            }
+    for option in command.get_subcommands().flat_map(Command::get_arguments) {
+        if !options.iter().any(|known| known.get_id() == option.get_id()) {
+            options.push(option.clone());
         }
     }
     options

@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::figures::{bytes, count};
 use crate::journal::{self, Begun, BegunUsers};
 use crate::kinds::Kinds;
-use crate::lake::{ExportedUsers, Identity, Key, Lake, Source, State};
+use crate::lake::{Exception, ExportedUsers, Identity, Key, Lake, Source, State};
 use crate::summary::DatasetSummary;
 use crate::window::Window;
 
@@ -83,6 +83,10 @@ pub struct Exceptions {
     pub failed_channels: u64,
     /// Channels that Stream did not know.
     pub missing_channels: u64,
+    /// Those that failed, with what Stream said, if they are few.
+    pub failed: Vec<Exception>,
+    /// The object that names both, if they are many.
+    pub lists: Option<String>,
 }
 
 /// A span of a run that has not ended, or died.
@@ -228,6 +232,8 @@ fn exceptions(state: &State) -> Vec<Exceptions> {
             until: window.until,
             failed_channels,
             missing_channels,
+            failed: record.lists.failed_channels.clone(),
+            lists: record.lists_aside.as_ref().map(|aside| Key::Lists(aside.xxh3.clone()).to_string()),
         })
     };
     state.covers().filter_map(of).collect()
@@ -294,11 +300,15 @@ impl Status {
         list(&mut line, "covered", &self.coverage, Window::to_string);
         list(&mut line, "gaps", &self.gaps, Window::to_string);
         list(&mut line, "exceptions", &self.exceptions, |cell| {
-            let Exceptions { since, until, failed_channels, missing_channels } = cell;
-            format!(
-                "{since}..{until}: {} failed, {missing_channels} not known to Stream",
-                count(*failed_channels, "channel")
-            )
+            let Exceptions { since, until, failed_channels, missing_channels, failed, lists } = cell;
+            let failures = count(*failed_channels, "channel");
+            let named = match (failed.as_slice(), lists) {
+                ([], Some(lists)) => format!("; see {lists}"),
+                ([], None) => String::new(),
+                ([one], _) => format!(": {}: {}", one.cid, one.reason),
+                ([one, ..], _) => format!(", the first {}: {}", one.cid, one.reason),
+            };
+            format!("{since}..{until}: {missing_channels} not known to Stream, {failures} failed{named}")
         });
         list(&mut line, "in flight", &self.in_flight, |span| {
             let InFlight { run_id, begun_at, since, until, cells, tasks, .. } = span;

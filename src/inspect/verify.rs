@@ -63,7 +63,10 @@ impl Differences {
     pub fn add(&mut self, key: impl Display, what: impl Into<String>, next: impl Into<String>) {
         self.total += 1;
         if self.listed.len() < LISTED {
-            self.listed.push(Difference { key: key.to_string(), what: what.into(), next: next.into() });
+            let (key, what) = (key.to_string(), what.into());
+            // Errors name the object themselves.
+            let what = what.strip_prefix(&format!("`{key}` ")).map(str::to_owned).unwrap_or(what);
+            self.listed.push(Difference { key, what, next: next.into() });
         }
     }
 

@@ -295,7 +295,11 @@ impl<'p> Exports<'p> {
                 }
                 Err(Unfinished::Gone(why)) if is_adopted => {
                     let why = why.report();
-                    tracing::warn!(task_id = task.task_id, why, "an earlier run's export is gone: asking anew");
+                    tracing::warn!(
+                        task_id = task.task_id,
+                        why,
+                        "an earlier run's export cannot be had any more: asking anew"
+                    );
                     jobs.push(Job::Ask(wanted.collect()));
                 }
                 Err(Unfinished::Gone(error) | Unfinished::Other(error)) => return Err(error),

@@ -91,6 +91,19 @@ fn a_variable_that_is_misspelt_is_told() {
     assert!(ran.stderr.contains("CHATLAKE_WINDO is not read: did you mean CHATLAKE_WINDOW?"), "{}", ran.stderr);
 }
 
+#[test]
+fn a_value_that_a_variable_has_is_refused_by_its_name() {
+    let mut bench = Bench::new(&two_days());
+    bench.set("CHATLAKE_RATE_SHARE", "half");
+    let tip = "the value of the variable CHATLAKE_RATE_SHARE";
+    bench.run(&["sync"]).assert_refused(2, &["'half' for '--rate-share <0..1>'", tip]);
+    for typed in [&["--rate-share", "none"][..], &["--rate-share=none"]] {
+        let ran = bench.run(&[&["sync"], typed].concat());
+        ran.assert_refused(2, &["'none' for '--rate-share <0..1>'"]);
+        assert!(!ran.stderr.contains(tip), "{}", ran.stderr);
+    }
+}
+
 /// The page is what the program says.
 #[test]
 fn the_page_has_every_option() {

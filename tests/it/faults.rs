@@ -79,6 +79,7 @@ fn one_channel_that_stream_cannot_export_does_not_hold_up_the_others() {
         bench.simulator.clear_faults();
         let summary = bench.sync(RANGE[0], RANGE[1], &[]).assert_status(0, "committed");
         assert_eq!((&summary["failed_channels"], &summary["vanished"]), (&json!([]), &json!(0)));
+        assert_eq!(summary["cells"].as_array().unwrap().len(), 2, "each is told once: {summary}");
         let asked: Vec<_> = bench.simulator.calls_of("ExportChannels").into_iter().flat_map(|call| call.cids).collect();
         assert!(asked.iter().all(|cid| *cid == poisonous), "{asked:?}");
         bench.assert_holds(&truth, RANGE[0], RANGE[1]).assert_one_file_each(&["messages", "reactions"]);

@@ -92,7 +92,8 @@ fn status_shows_gaps_exceptions_and_totals() {
         ])
     );
     assert_eq!(status["gaps"], json!([{"since": "2026-01-06T00:00:00Z", "until": "2026-01-07T00:00:00Z"}]));
-    assert_eq!(status["exceptions"][0]["failed_channels"], 1, "{status}");
+    let exception = &status["exceptions"][0];
+    assert_eq!((&exception["failed_channels"], &exception["failed"][0]["cid"]), (&json!(1), &json!(poisonous)));
     assert_eq!(status["single_writer_entries"], 1);
     assert_eq!((&status["entries"], &status["cells"], &status["in_flight"]), (&json!(2), &json!(3), &json!([])));
     let contents = bench.read();
@@ -101,7 +102,8 @@ fn status_shows_gaps_exceptions_and_totals() {
         assert_eq!(status["datasets"][dataset]["files"], contents.files[dataset].values().sum::<u64>(), "{dataset}");
     }
     let ran = bench.run(&["status"]);
-    for part in ["gaps         2026-01-06", "1 channel failed", "1 entry put without conditional writes", "messages"] {
+    let failed = format!("1 channel failed: {poisonous}: Stream failed export task");
+    for part in ["gaps         2026-01-06", &failed, "1 entry put without conditional writes", "messages"] {
         assert!(ran.stdout.contains(part), "`{part}`: {}", ran.stdout);
     }
     json_of(&bench.run(&["verify", "--json", "--deep", "--against-stream", "60"]), 0);
