@@ -170,7 +170,7 @@ A revisit exported each day again and replaced what had changed: {partitions} pa
 Look at it with DuckDB (pip install duckdb):
 import duckdb; print(duckdb.sql(\"\"\"
   SELECT event_date, count(*) AS messages, count(DISTINCT user_id) AS people
-  FROM read_parquet('{dir}/messages/*/*.parquet', hive_partitioning = true)
+  FROM read_parquet('{dir}/messages/**/*.parquet', hive_partitioning = true, union_by_name = true)
   WHERE _vanished_at IS NULL GROUP BY ALL ORDER BY 1\"\"\"))
 
 with Polars (pip install polars):

@@ -169,24 +169,6 @@ pub(crate) fn with_causes(error: &(dyn StdError + 'static)) -> String {
     text
 }
 
-/// What to do if whoever answered cannot prove who it is: mostly a proxy, or a store of one's own, whose authority the system does not know.
-pub(crate) const UNTRUSTED_HINT: &str =
-    "its certificate is not trusted: name the file of the authority's certificates, PEM, in SSL_CERT_FILE";
-
-/// Whether a connection failed for the other side's certificate.
-pub(crate) fn is_untrusted(error: &(dyn StdError + 'static)) -> bool {
-    // The words of rustls, which comes in versions of the HTTP client's choice.
-    let says = |error: &dyn StdError| error.to_string().contains("invalid peer certificate");
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if says(error) {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
-}
-
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)

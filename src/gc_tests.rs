@@ -180,7 +180,7 @@ fn journals_go_when_nothing_is_left_to_bring_in_or_stream_has_forgotten() {
         },
         tasks: Vec::new(),
         records: vec![0],
-        refused_under: None,
+        refusal: None,
     };
     let record = Key::Journal { run_id, seq: 0 };
     let goes = |begun: &[Begun], modified_at: &str| {

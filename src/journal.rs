@@ -6,7 +6,7 @@
 //!
 //! Records are objects of their own, written once. A run that has ended in order deletes its journal.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -63,6 +63,9 @@ pub enum Record {
         span: u32,
         /// What was allowed.
         under: Limits,
+        /// The tasks of other runs that it was made of, beside its own.
+        #[serde(default)]
+        adopted: Vec<String>,
     },
 }
 
@@ -121,8 +124,17 @@ pub struct Begun {
     pub tasks: Vec<ExportTask>,
     /// The numbers of the records that say so.
     pub records: Vec<u32>,
-    /// What was allowed when what came of it was refused: under the same limits it would be again.
-    pub refused_under: Option<Limits>,
+    /// Why what came of it was refused.
+    pub refusal: Option<Refusal>,
+}
+
+/// What was not let into the lake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// What was allowed: under the same limits it would be refused again.
+    pub under: Limits,
+    /// The tasks of other runs that it was made of.
+    pub adopted: Vec<String>,
 }
 
 /// Users that another run has begun to export, and what it had asked for.
@@ -273,18 +285,20 @@ impl Begun {
     }
 }
 
-/// Parts what was refused under these very limits, with all that is as old of the same cells, from what may still be used: the
-/// first would be refused again.
-pub fn part_refused(begun: Vec<Begun>, limits: Limits) -> (Vec<Begun>, Vec<Begun>) {
-    let refused: Vec<(Timestamp, Vec<Window>)> = begun
+/// Takes out the tasks of what was refused under these very limits: they would be refused again. Yields the spans of which nothing
+/// is left, and those that may still be used.
+pub fn part_refused(mut begun: Vec<Begun>, limits: Limits) -> (Vec<Begun>, Vec<Begun>) {
+    let refused: HashSet<String> = begun
         .iter()
-        .filter(|begun| begun.refused_under == Some(limits))
-        .map(|begun| (begun.span.begun_at, begun.span.cells.clone()))
+        .filter_map(|begun| Some((begun, begun.refusal.as_ref().filter(|refusal| refusal.under == limits)?)))
+        .flat_map(|(begun, refusal)| {
+            begun.tasks.iter().map(|task| &task.task_id).chain(&refusal.adopted).cloned().collect::<Vec<_>>()
+        })
         .collect();
-    begun.into_iter().partition(|begun| {
-        let SpanRecord { begun_at, cells, .. } = &begun.span;
-        refused.iter().any(|(refused_at, of)| cells == of && begun_at <= refused_at)
-    })
+    for begun in &mut begun {
+        begun.tasks.retain(|task| !refused.contains(&task.task_id));
+    }
+    begun.into_iter().partition(|begun| begun.tasks.is_empty())
 }
 
 impl BegunUsers {
@@ -359,15 +373,15 @@ fn spans_of(run_id: Uuid, all: &[(u32, Option<Record>)]) -> Vec<Begun> {
         _ => None,
     };
     let spans = put_together(all, span).into_iter();
-    let refused_under = |records: &[u32]| {
+    let refusal = |records: &[u32]| {
         all.iter().rev().find_map(|(seq, record)| match record {
-            Some(Record::Refused { under, .. }) if records.contains(seq) => Some(*under),
+            Some(Record::Refused { under, adopted, .. }) if records.contains(seq) => {
+                Some(Refusal { under: *under, adopted: adopted.clone() })
+            }
             _ => None,
         })
     };
-    spans
-        .map(|(span, tasks, records)| Begun { run_id, span, tasks, refused_under: refused_under(&records), records })
-        .collect()
+    spans.map(|(span, tasks, records)| Begun { run_id, span, tasks, refusal: refusal(&records), records }).collect()
 }
 
 /// The exports of users of a run. Pure.
@@ -440,25 +454,29 @@ mod tests {
     fn what_was_refused_is_wanted_again_only_under_other_limits() {
         let limits = Limits { max_rejected: None, accept_empty: false };
         let more = Limits { max_rejected: Some(30), ..limits };
-        let begun = |second: i64, refused_under: Option<Limits>| {
-            let begun_at = span().begun_at + SignedDuration::from_secs(second);
-            let span = SpanRecord { begun_at, replaces: true, ..span() };
-            Begun { run_id: Uuid::nil(), span, tasks: Vec::new(), records: Vec::new(), refused_under }
+        let begun = |tasks: &[&str], refusal: Option<Refusal>| {
+            let tasks = tasks.iter().map(|id| task(id, "a:1")).collect();
+            let span = SpanRecord { replaces: true, ..span() };
+            Begun { run_id: Uuid::nil(), span, tasks, records: Vec::new(), refusal }
         };
-        // Died; went on with its exports and was refused; asked for new ones and died.
-        let all = vec![begun(0, None), begun(1, Some(limits)), begun(2, None)];
+        // Died; went on with one of its exports, beside one of its own, and was refused; asked for new ones and died.
+        let refusal = Refusal { under: limits, adopted: vec!["old".into()] };
+        let all = vec![begun(&["old", "other"], None), begun(&["own"], Some(refusal)), begun(&["new"], None)];
         let (refused, left) = part_refused(all.clone(), limits);
-        assert_eq!((refused, left), (all[..2].to_vec(), all[2..].to_vec()));
+        assert_eq!(refused, [Begun { tasks: Vec::new(), ..all[1].clone() }]);
+        assert_eq!(left, [begun(&["other"], None), all[2].clone()]);
         assert_eq!(part_refused(all.clone(), more), (Vec::new(), all));
     }
 
     #[test]
     fn a_refusal_belongs_to_its_span() {
         let limits = Limits { max_rejected: Some(0), accept_empty: true };
-        let records = [Record::Span(span()), Record::Span(span()), Record::Refused { span: 1, under: limits }];
+        let refused = Record::Refused { span: 1, under: limits, adopted: vec!["t".into()] };
+        let records = [Record::Span(span()), Record::Span(span()), refused];
         let records: Vec<_> = (0..).zip(records.map(Some)).collect();
         let spans = spans_of(Uuid::nil(), &records);
-        assert_eq!(spans.iter().map(|span| span.refused_under).collect::<Vec<_>>(), [None, Some(limits)]);
+        let refusal = Refusal { under: limits, adopted: vec!["t".into()] };
+        assert_eq!(spans.iter().map(|span| span.refusal.clone()).collect::<Vec<_>>(), [None, Some(refusal)]);
         assert_eq!(spans[1].records, [1, 2]);
     }
 
@@ -475,7 +493,7 @@ mod tests {
             span: span(),
             tasks: vec![task("whole", 0, &["a:1", "a:2"]), task("half", 0, &["a:1"]), task("other", 1, &["a:3"])],
             records: Vec::new(),
-            refused_under: None,
+            refusal: None,
         };
         let wanted = SpanRecord { begun_at: at(60), ..span() };
         let ids = |wanted: &SpanRecord, since| -> Vec<String> {
@@ -515,7 +533,7 @@ mod tests {
             cids: cids.iter().map(|cid| (*cid).to_owned()).collect(),
         };
         let tasks = vec![at(12, "whole", &["a:1", "a:2"]), at(3, "left", &["a:1"]), at(7, "right", &["a:2"])];
-        let begun = Begun { run_id: Uuid::nil(), span: span(), tasks, records: Vec::new(), refused_under: None };
+        let begun = Begun { run_id: Uuid::nil(), span: span(), tasks, records: Vec::new(), refusal: None };
         let adopted = adoptable(&[begun], &span(), Timestamp::MIN);
         let ids: Vec<&str> = adopted.iter().map(|adopted| adopted.task.task_id.as_str()).collect();
         assert_eq!(ids, ["right", "left"]);
@@ -564,6 +582,11 @@ mod tests {
             Record::Intent { span: 0, cids: vec!["a:1".into()] },
             Record::Task { span: 0, task: task("t1", "a:1") },
             Record::Users(UsersRecord { begun_at: span().begun_at, user_ids: ["ada".to_owned()].into() }),
+            Record::Refused {
+                span: 0,
+                under: Limits { max_rejected: Some(3), accept_empty: false },
+                adopted: vec!["t0".into()],
+            },
         ];
         insta::assert_snapshot!(serde_json::to_string_pretty(&records).unwrap());
     }

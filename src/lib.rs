@@ -41,6 +41,7 @@ pub mod write;
 
 pub mod cli;
 pub mod clock;
+mod connection;
 pub mod cpu;
 #[cfg(debug_assertions)]
 pub mod crash;
@@ -49,6 +50,7 @@ pub mod demo;
 pub mod error;
 pub mod kinds;
 pub mod logs;
+pub mod mounted;
 pub mod progress;
 pub mod reference;
 pub mod settings;

@@ -199,20 +199,14 @@ async fn one_run(
     report: &Report<'_>,
     mut stop: Pin<&mut impl Future<Output = Error>>,
 ) -> Result<ExitCode> {
-    let client = client(&options.stream, options.exports.rate.rate_share()?)?;
+    let rate_share = options.exports.rate.rate_share()?;
+    let client = client(&options.stream, rate_share).map_err(|error| report.failed(error))?;
     report.metrics.follow(client.clone());
     let lake = tokio::select! {
         lake = open_to_write(&options.lake, settings) => lake,
         error = stop.as_mut() => Err(error),
     };
-    let lake = match lake {
-        Ok(lake) => lake,
-        Err(error) => {
-            let summary = Summary { status: Status::Failed, ..Summary::default() };
-            report.observe(&summary, Some(&error));
-            return Err(error);
-        }
-    };
+    let lake = lake.map_err(|error| report.failed(error))?;
     let (summary, error) = Run::new(&client, &lake, settings, report.progress).execute(job, stop).await;
     report.observe(&summary, error.as_ref());
     finish(&summary, error, options.empty_exit_code, report.manners)
@@ -242,6 +236,12 @@ struct Report<'a> {
 }
 
 impl Report<'_> {
+    /// A run that could not begin is a run that failed.
+    fn failed(&self, error: Error) -> Error {
+        self.observe(&Summary { status: Status::Failed, ..Summary::default() }, Some(&error));
+        error
+    }
+
     /// A run is what it is, even if nobody can be told.
     fn observe(&self, summary: &Summary, error: Option<&Error>) {
         let now = clock::now();
@@ -256,25 +256,30 @@ impl Report<'_> {
 
 async fn convert(args: &Convert, config: &Config, manners: &Manners, progress: &Progress) -> Result<ExitCode> {
     let (settings, exports) = (args.settings(config)?, args.exports());
+    let report = Report { manners, metrics: &Metrics::new(), file: &args.metrics, progress };
     let mut stop = pin!(interrupted());
     let lake = tokio::select! {
-        lake = open_to_write(&args.lake, &settings) => lake?,
-        error = &mut stop => return Err(error),
+        lake = open_to_write(&args.lake, &settings) => lake,
+        error = &mut stop => Err(error),
     };
+    let lake = lake.map_err(|error| report.failed(error))?;
     let (summary, error) = Conversion::new(&lake, settings, &exports, progress).execute(stop).await;
-    let report = Report { manners, metrics: &Metrics::new(), file: &args.metrics, progress };
     report.observe(&summary, error.as_ref());
     finish(&summary, error, args.empty_exit_code, manners)
 }
 
 async fn users(args: &Users, config: &Config, manners: &Manners, progress: &Progress) -> Result<ExitCode> {
     let (settings, user_ids) = (args.settings(config)?, args.user_ids()?);
-    let client = client(&args.stream, args.exports.rate.rate_share()?)?;
+    let rate_share = args.exports.rate.rate_share()?;
+    let report = Report { manners, metrics: &Metrics::new(), file: &args.metrics, progress };
+    let failed = |error| if args.plan { error } else { report.failed(error) };
+    let client = client(&args.stream, rate_share).map_err(failed)?;
     let mut stop = pin!(interrupted());
     let lake = tokio::select! {
-        lake = open_to_write(&args.lake, &settings) => lake?,
-        error = &mut stop => return Err(error),
+        lake = open_to_write(&args.lake, &settings) => lake,
+        error = &mut stop => Err(error),
     };
+    let lake = lake.map_err(failed)?;
     let run = UsersRun::new(&client, &lake, &settings, user_ids, args.users_per_request, progress);
     if args.plan {
         let planned = tokio::select! {
@@ -284,7 +289,6 @@ async fn users(args: &Users, config: &Config, manners: &Manners, progress: &Prog
         progress.finish();
         return show(manners, &serde_json::json!(planned).to_string(), &planned.to_string());
     }
-    let report = Report { manners, metrics: &Metrics::new(), file: &args.metrics, progress };
     report.metrics.follow(client.clone());
     let (summary, error) = run.execute(stop).await;
     report.observe(&summary, error.as_ref());

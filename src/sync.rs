@@ -15,7 +15,7 @@ use crate::journal::{self, Begun, Journal};
 use crate::lake::{Covered, Lake, Source, State};
 use crate::pipeline::channels::{Channels, Effort};
 use crate::pipeline::{Asking, Counts, Pipeline};
-use crate::plan::{Span, most_clock_offset};
+use crate::plan::{Fill, Span, most_clock_offset};
 use crate::progress::Progress;
 use crate::settings::Settings;
 use crate::summary::{CellStatus, CellSummary, Summary};
@@ -24,10 +24,21 @@ use crate::window::Window;
 /// How far in the future a range may end and still be waited for.
 const LONGEST_WAIT: SignedDuration = SignedDuration::from_hours(24);
 
-/// How long a run that is stopped waits for answers that are on their way.
 const NOTHING_COMMITTED: &str = "nothing was ever committed there: if it was made by mistake and no other run is at work, delete its \
                                  `_chatlake/lake.json`, and the next run makes it anew";
+
+/// How long a run that is stopped waits for answers that are on their way, and one that ends by itself.
 const LONGEST_STOP: Duration = Duration::from_secs(4);
+const LONGEST_ANSWER: Duration = Duration::from_secs(90);
+
+/// A time that was asked for, and may be ahead of Stream's.
+#[derive(Clone, Copy)]
+struct Ahead {
+    option: &'static str,
+    given: Timestamp,
+    /// The end of the last cell that it means.
+    ends: Timestamp,
+}
 
 /// Which part of the job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,11 +120,12 @@ impl<'a> Run<'a> {
         };
         match result {
             // What was asked for and not brought in is for the run that comes next.
-            Ok(()) if self.has_unfinished_span => {}
+            Ok(()) if self.has_unfinished_span => self.journal.quiet(LONGEST_ANSWER).await,
             Ok(()) => self.journal.end().await,
             Err(error) => {
                 // Answers that are on their way are waited for and written down, whatever ends the run.
-                self.journal.quiet(LONGEST_STOP).await;
+                let is_stopped = matches!(error.kind(), Kind::Interrupted | Kind::Terminated);
+                self.journal.quiet(if is_stopped { LONGEST_STOP } else { LONGEST_ANSWER }).await;
                 self.keep(error);
             }
         }
@@ -123,10 +135,12 @@ impl<'a> Run<'a> {
         (self.summary, self.error)
     }
 
-    /// Keeps the error that decides the exit code.
+    /// Keeps the error that decides the exit code, and tells the other.
     fn keep(&mut self, error: Error) {
-        if self.error.as_ref().is_none_or(|kept| kept.kind().weight() < error.kind().weight()) {
-            self.error = Some(error);
+        let is_weaker = self.error.as_ref().is_some_and(|kept| kept.kind().weight() >= error.kind().weight());
+        let other = if is_weaker { Some(error) } else { self.error.replace(error) };
+        if let Some(other) = other {
+            tracing::error!(error = other.report(), "this failed too");
         }
     }
 
@@ -136,8 +150,9 @@ impl<'a> Run<'a> {
             Some(identity) => {
                 identity.check_format(self.lake.display_url())?;
                 if let Err(error) = identity.check(&wanted, self.lake.display_url()) {
-                    let is_empty = self.lake.state().await?.next() == 1;
-                    return Err(if is_empty { error.hint(NOTHING_COMMITTED) } else { error });
+                    let mut state = self.lake.state().await?;
+                    self.lake.refuse_a_lost_log(&mut state).await?;
+                    return Err(if state.next() == 1 { error.hint(NOTHING_COMMITTED) } else { error });
                 }
             }
             None if job == Job::Revisit => {
@@ -176,7 +191,8 @@ impl<'a> Run<'a> {
         if spans.is_empty() && !has_exceptions {
             return Ok(());
         }
-        self.begin(state).await?;
+        let ends = spans.iter().map(|span| span.window().until).max().unwrap_or(range.until);
+        self.begin(state, Some(Ahead { option: "--until", given: range.until, ends })).await?;
         for span in rules.resume(spans, &self.begun) {
             self.settle(span.window().until).await?;
             for span in self.still_missing(state, span).await? {
@@ -206,7 +222,9 @@ impl<'a> Run<'a> {
         if state.uncovered(range).is_empty() && !has_exceptions {
             return Ok(());
         }
-        self.begin(state).await?;
+        let ends = rules.history(state, range, &[]).iter().map(|span| span.window().until).max();
+        let ahead = Ahead { option: "--until", given: range.until, ends: ends.unwrap_or(range.until) };
+        self.begin(state, Some(ahead)).await?;
         for span in rules.history(state, range, &self.begun) {
             self.settle(span.window().until).await?;
             for span in self.still_missing(state, span).await? {
@@ -224,7 +242,7 @@ impl<'a> Run<'a> {
         if state.origin().is_none() && self.settings.start.is_none() {
             return Err(self.no_start().await?);
         }
-        let now = self.begin(state).await?;
+        let now = self.begin(state, self.first_start(state)).await?;
         if let Some((origin, start)) = state.origin().zip(self.settings.start).filter(|(origin, start)| start < origin)
         {
             tracing::warn!(%origin, %start, "the lake begins later than --start: `chatlake backfill` brings in what is before");
@@ -247,7 +265,7 @@ impl<'a> Run<'a> {
         }
         let now = match now {
             Some(now) => now,
-            None => self.begin(state).await?,
+            None => self.begin(state, None).await?,
         };
         let rules = &self.settings.rules;
         for span in rules.revisits(state, now) {
@@ -297,18 +315,21 @@ impl<'a> Run<'a> {
 
     /// Asks again for the channels that Stream could not export before. All other rows stay as they are.
     async fn fill(&mut self, state: &mut State, cells: Vec<Covered>) -> Result<()> {
+        let mut lacking = Vec::new();
         for covered in cells {
             // A channel that has failed just now is left to the next run.
             if self.summary.cells.iter().any(|cell| cell.since == covered.cover.window.since && cell.is_done()) {
                 continue;
             }
-            self.lake.refresh(state).await?;
-            if !state.covers_in(covered.cover.window).any(|now| now.commit_id == covered.commit_id) {
-                continue;
-            }
             let failed = self.lake.lists(&covered.cover.record).await?.failed_channels;
-            let channels = failed.into_iter().map(|exception| exception.cid).collect();
-            self.span(state, &Span::fill(&covered, channels), None).await?;
+            lacking.push((covered, failed.into_iter().map(|exception| exception.cid).collect()));
+        }
+        for Fill { span, commit_ids } in self.settings.rules.fills(state, lacking) {
+            self.lake.refresh(state).await?;
+            let is_there = |(cell, id): (&Window, &uuid::Uuid)| state.covers_in(*cell).any(|now| now.commit_id == *id);
+            if span.cells.iter().zip(&commit_ids).all(is_there) {
+                self.span(state, &span, None).await?;
+            }
         }
         Ok(())
     }
@@ -321,7 +342,7 @@ impl<'a> Run<'a> {
     }
 
     /// Proves credentials, clock and store before anything is asked for or written. Yields Stream's time.
-    async fn begin(&mut self, state: &mut State) -> Result<Timestamp> {
+    async fn begin(&mut self, state: &mut State, ahead: Option<Ahead>) -> Result<Timestamp> {
         let hello = self.client.hello().await?;
         let settle = self.settings.rules.settle;
         if let Some(offset) = hello.clock_offset
@@ -334,6 +355,7 @@ impl<'a> Run<'a> {
             return Err(Error::new(Kind::Temporary, message)
                 .hint("set it by NTP; the limit is half of --settle, which must hide the difference"));
         }
+        self.refuse_mistakes(state, ahead, hello.at).await?;
         if !self.settings.single_writer {
             self.lake.require_conditional_put(self.summary.run_id).await?;
         }
@@ -353,6 +375,41 @@ impl<'a> Run<'a> {
         Ok(hello.at)
     }
 
+    /// Refuses what can only be a mistake: a time far ahead, and a new lake of a selection that no channel is in.
+    async fn refuse_mistakes(&self, state: &State, ahead: Option<Ahead>, now: Timestamp) -> Result<()> {
+        let settled_at = self.settings.rules.settled_at(now);
+        if let Some(Ahead { option, given, .. }) =
+            ahead.filter(|ahead| ahead.ends.duration_since(settled_at) > LONGEST_WAIT)
+        {
+            let days = given.duration_since(now).as_hours() / 24;
+            return Err(Error::new(Kind::Usage, format!("{option} is {given}, {} ahead", count(days.max(1), "day")))
+                .hint(
+                    "choose a time in the past: there is nothing to export yet, and no run waits for longer than a day",
+                ));
+        }
+        let Settings { selection, accept_empty, .. } = self.settings;
+        // Channels by name may be deleted ones, which Stream does not list.
+        let may_be_misspelt = selection.cids.is_empty() && *selection != Selection::default();
+        if state.next() == 1
+            && may_be_misspelt
+            && !accept_empty
+            && self.client.oldest_channel(selection).await?.is_none()
+        {
+            return Err(Error::new(
+                Kind::Usage,
+                "the app has no channel of this selection, and the lake would be made for it",
+            )
+            .hint("check --channel-type and --filter; if its channels are to come: --accept-empty"));
+        }
+        Ok(())
+    }
+
+    /// Where a lake without an origin is to begin.
+    fn first_start(&self, state: &State) -> Option<Ahead> {
+        let start = self.settings.start.filter(|_| state.origin().is_none())?;
+        Some(Ahead { option: "--start", given: start, ends: start })
+    }
+
     /// Waits until `until` is old enough.
     async fn settle(&self, until: Timestamp) -> Result<()> {
         loop {
@@ -360,10 +417,6 @@ impl<'a> Run<'a> {
             let left = until.duration_since(self.settings.rules.settled_at(now));
             if left <= SignedDuration::ZERO {
                 return Ok(());
-            }
-            if left > LONGEST_WAIT {
-                return Err(Error::new(Kind::Usage, format!("the range ends at {until}, {left:#} from now"))
-                    .hint("choose an --until in the past"));
             }
             tracing::info!(%until, seconds = left.as_secs() + 1, "waiting until the range has settled");
             self.progress.says(&format!("waiting until {until} has settled"));
@@ -398,7 +451,7 @@ impl<'a> Run<'a> {
             self.keep(
                 Error::new(Kind::ExportFailed, message)
                     .hint(format!(
-                    "they are recorded as exceptions, and what else there is was committed; a run within a day asks for them again, \
+                    "they are recorded as exceptions, and what else there is was committed; runs ask for them again, the first in an hour, \
                      `chatlake sync --since {} --until {}` at once",
                     span.window().since,
                     span.window().until
@@ -453,6 +506,15 @@ impl<'a> Run<'a> {
             }
             (Job::Revisit, _) => rules.revisits(&state, now),
         };
+        let last = spans.iter().map(|span| span.window().until).max();
+        let of_range =
+            |range: Window| Ahead { option: "--until", given: range.until, ends: last.unwrap_or(range.until) };
+        let ahead = match (job, self.settings.range) {
+            (Job::Backfill(range), _) | (Job::Sync, Some(range)) => Some(of_range(range)),
+            (Job::Sync, None) => self.first_start(&state),
+            (Job::Revisit, _) => None,
+        };
+        self.refuse_mistakes(&state, ahead, now).await?;
         let mut planned = Vec::new();
         for span in spans {
             let window = span.window();

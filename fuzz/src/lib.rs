@@ -245,7 +245,7 @@ fn journal(bytes: &[u8]) {
         match record {
             Record::Span(span) => {
                 let tasks = std::mem::take(&mut tasks);
-                begun.push(Begun { run_id: Uuid::nil(), span, tasks, records: Vec::new(), refused_under: None });
+                begun.push(Begun { run_id: Uuid::nil(), span, tasks, records: Vec::new(), refusal: None });
             }
             Record::Task { task, .. } => tasks.push(task),
             Record::Intent { .. } | Record::Users(_) | Record::Refused { .. } => {}

@@ -5,7 +5,7 @@
 //!  bucket.rs   lake, objects, conditional create, versions, identity, log objects below `_chatlake/probe/`, deleted again
 //!  room.rs     temp dir                                                    a file that has no name
 //! ```
-//! Each check is bounded in time and goes on when others fail. What it says names no secret, no signed URL and no channel.
+//! Each check is bounded in time and goes on when others fail. What it says names no secret and no signed URL.
 //! `--export` is another question, what this app's exports look like: format.rs, from lines (profile.rs) and rows (columns.rs).
 
 mod bucket;
@@ -95,7 +95,8 @@ pub struct Report {
 pub async fn check(setup: Setup<'_>) -> Report {
     let Setup { client, lake, selected, env, settle, rate_share, channels_per_request, temp_dir } = setup;
     let app_key = client.as_ref().ok().map(|client| client.app_key().to_owned());
-    let stream = stream::Stream { settle, rate_share, channels_per_request };
+    let selection = selected.as_ref().map(|selected| &selected.selection);
+    let stream = stream::Stream { settle, rate_share, channels_per_request, selection };
     let (mut findings, bucket, room) = tokio::join!(
         stream.findings(client),
         bucket::findings(lake, env, app_key.as_deref(), selected.as_ref()),

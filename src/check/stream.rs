@@ -7,18 +7,24 @@ use uuid::Uuid;
 use super::{Finding, Verdict, within};
 use crate::error::{Error, Kind, Result};
 use crate::export::{Client, Endpoint, Selection, Trial};
+use crate::figures::count;
 use crate::plan::most_clock_offset;
 
 const NAMES: [&str; 5] = ["clock", "credentials", "rate limits", "permission", "discovery"];
 
+/// Channels of a list that are looked up.
+const MOST_LOOKED_UP: usize = 300;
+
 /// How runs will use it.
-pub(super) struct Stream {
+pub(super) struct Stream<'a> {
     pub(super) settle: SignedDuration,
     pub(super) rate_share: f64,
     pub(super) channels_per_request: usize,
+    /// The channels that they will export, if any are chosen.
+    pub(super) selection: Option<&'a Selection>,
 }
 
-impl Stream {
+impl Stream<'_> {
     /// One finding for each of [`NAMES`], in that order.
     pub(super) async fn findings(&self, client: Result<Client>) -> Vec<Finding> {
         let client = match client {
@@ -42,7 +48,7 @@ impl Stream {
         }
         findings.push(within("rate limits", self.rate_limits(&client)).await);
         findings.push(within("permission", permission(&client)).await);
-        findings.push(within("discovery", discovery(&client)).await);
+        findings.push(within("discovery", self.discovery(&client)).await);
         findings
     }
 
@@ -100,6 +106,52 @@ impl Stream {
         };
         Ok(Finding { figures, ..finding })
     }
+
+    async fn discovery(&self, client: &Client) -> Result<Finding> {
+        let Some(oldest) = client.oldest_channel(&Selection::default()).await? else {
+            return Ok(Finding::warning(
+                "the app has no channel",
+                "check that STREAM_API_KEY is the key of the app that is meant",
+            ));
+        };
+        let newest = client.latest_channel().await?.and_then(|channel| channel.last_message_at);
+        let day =
+            |at: Option<Timestamp>| at.map_or_else(|| "never".to_owned(), |at| crate::window::utc_date(at).to_string());
+        let figures = json!({ "oldest_channel": oldest.cid, "oldest_channel_at": oldest.created_at, "latest_message_at": newest });
+        let message = format!(
+            "the oldest channel, `{}`, is of {}, the latest message of {}",
+            oldest.cid,
+            day(oldest.created_at),
+            day(newest)
+        );
+        let finding = match self.missed(client).await? {
+            Some((what, next)) => Finding::warning(format!("{what}; {message}"), next),
+            None => Finding::ok(message),
+        };
+        Ok(Finding { figures, ..finding })
+    }
+
+    /// What the selection names and the app has not, and what to do about it.
+    async fn missed(&self, client: &Client) -> Result<Option<(String, &'static str)>> {
+        let Some(selection) = self.selection else { return Ok(None) };
+        let Selection { cids, channel_types, filter } = selection;
+        if !cids.is_empty() {
+            let looked_up = &cids[..cids.len().min(MOST_LOOKED_UP)];
+            let missing = looked_up.len().saturating_sub(client.listed(looked_up).await?.len());
+            let what = format!("not known to Stream: {missing} of {}", count(looked_up.len(), "selected channel"));
+            return Ok(
+                (missing > 0).then_some((what, "check --channel and --channels-file: they are misspelt, or deleted"))
+            );
+        }
+        let chooses = !channel_types.is_empty() || filter.is_some();
+        if chooses && client.oldest_channel(selection).await?.is_none() {
+            return Ok(Some((
+                "the app has no channel of this selection".to_owned(),
+                "check --channel-type and --filter",
+            )));
+        }
+        Ok(None)
+    }
 }
 
 fn not_asked(check: &'static str) -> Finding {
@@ -138,25 +190,4 @@ async fn permission(client: &Client) -> Result<Finding> {
         });
     }
     Err(error)
-}
-
-async fn discovery(client: &Client) -> Result<Finding> {
-    let Some(oldest) = client.oldest_channel(&Selection::default()).await? else {
-        return Ok(Finding::warning(
-            "the app has no channel",
-            "check that STREAM_API_KEY is the key of the app that is meant",
-        ));
-    };
-    let newest = client.latest_channel().await?.and_then(|channel| channel.last_message_at);
-    let day =
-        |at: Option<Timestamp>| at.map_or_else(|| "never".to_owned(), |at| crate::window::utc_date(at).to_string());
-    let figures =
-        json!({ "oldest_channel": oldest.cid, "oldest_channel_at": oldest.created_at, "latest_message_at": newest });
-    let message = format!(
-        "the oldest channel, `{}`, is of {}, the latest message of {}",
-        oldest.cid,
-        day(oldest.created_at),
-        day(newest)
-    );
-    Ok(Finding { figures, ..Finding::ok(message) })
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use clap::Arg;
 use serde_json::json;
 
-use super::layers::{Place, in_force, is_list, options, variable};
+use super::layers::{Place, check_values, in_force, is_list, options, variable};
 use crate::columns::Wanted;
 use crate::config::Config;
 use crate::error::Result;
@@ -155,6 +155,7 @@ impl InForce {
     /// By the variables of `env` and the configuration at `path`, if there is one.
     pub fn of(config: Option<&Config>, path: Option<&Path>, env: &BTreeMap<String, String>) -> Result<Self> {
         let mut options = in_force(config, path.unwrap_or(Path::new("")))?;
+        check_values(config, path.unwrap_or(Path::new("")))?;
         options.iter_mut().flat_map(|(_, values, _)| values).for_each(|value| {
             // Refused by whoever opens it, but not by whoever shows it.
             if value.contains("://") && value.contains('@') {

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use clap::error::{ContextKind, ContextValue};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches};
 use toml::{Table, Value};
@@ -73,27 +73,75 @@ pub fn parse(arguments: impl IntoIterator<Item = impl Into<OsString>>) -> Result
 
 /// Says so if the value that clap refuses is a variable's: it names the option alone.
 fn of_variable(mut error: clap::Error, arguments: &[OsString]) -> clap::Error {
-    let Some(ContextValue::String(usage)) = error.get(ContextKind::InvalidArg) else { return error };
-    let flag = usage.split(' ').next().unwrap_or_default().to_owned();
-    let is_typed = arguments.iter().any(|argument| {
-        let argument = argument.to_string_lossy();
-        argument.strip_prefix(flag.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
-    });
-    let named = |option: &Arg| option.get_long().is_some_and(|long| flag == format!("--{long}"));
-    let variable = all_options().iter().find(|option| named(option)).map(variable).unwrap_or_default();
-    if !is_typed && std::env::var_os(&variable).is_some() {
-        let tip = format!("it is the value of the variable {variable}");
+    let is_typed = |flag: &str| {
+        arguments.iter().any(|argument| {
+            let argument = argument.to_string_lossy();
+            argument.strip_prefix(flag).is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+        })
+    };
+    let variable_for = |flag: &str| {
+        let named = |option: &Arg| option.get_long().is_some_and(|long| flag == format!("--{long}"));
+        let variable = all_options().iter().find(|option| named(option)).map(variable)?;
+        (!is_typed(flag) && std::env::var_os(&variable).is_some()).then_some(variable)
+    };
+    let tip = match (error.kind(), error.get(ContextKind::InvalidArg)) {
+        // Of the two, one that is a variable wants the other.
+        (ErrorKind::MissingRequiredArgument, _) => {
+            let set = ["--since", "--until"].into_iter().find_map(|flag| Some((flag, variable_for(flag)?)));
+            set.map(|(flag, variable)| format!("{flag} is there by the variable {variable}"))
+        }
+        (_, Some(ContextValue::String(usage))) => {
+            let flag = usage.split(' ').next().unwrap_or_default();
+            variable_for(flag).map(|variable| format!("it is the value of the variable {variable}"))
+        }
+        _ => None,
+    };
+    if let Some(tip) = tip {
         error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
     }
     error
+}
+
+/// What runs would refuse of these options, whatever they are asked to do.
+pub(super) fn check_values(config: Option<&Config>, path: &Path) -> Result<(), Error> {
+    let none = Table::new();
+    let defaults = Defaults::check(config.map_or(&none, |config| &config.options), path)?;
+    // A lake that is not named is no mistake yet, and a range is of one run.
+    let matches = defaults.into(Cli::command()).try_get_matches_from(["chatlake", "sync", "--lake=."]);
+    let Ok(super::Command::Sync(mut sync)) =
+        matches.and_then(|matches| Cli::from_arg_matches(&matches)).map(|cli| cli.command)
+    else {
+        return Ok(());
+    };
+    // Nobody types a list to whoever only looks.
+    sync.options.selection.channels_file.take_if(|file| file == Path::new("-"));
+    sync.settings(&config.cloned().unwrap_or_default()).map(drop)
 }
 
 /// Options of `sync` of which only one can be meant when both are typed. As a variable or a key, the first of each pair is what all runs
 /// have in common, and the second, of one run, is stronger.
 const ONE_OF: [(&str, &str); 3] = [("start", "since"), ("every", "since"), ("every", "plan")];
 
+/// Options that choose channels. Where they are typed, nothing is not everything: a template with a variable that is not set would
+/// copy the whole app.
+const CHOICES: [&str; 3] = ["channel", "channel_type", "filter"];
+
 fn check_typed(matches: &ArgMatches) -> Result<(), Error> {
-    let Some(("sync", typed)) = matches.subcommand() else { return Ok(()) };
+    let Some((command, typed)) = matches.subcommand() else { return Ok(()) };
+    let is_empty = |option: &&str| {
+        let is_there = typed.ids().any(|id| id.as_str() == *option);
+        is_there
+            && typed.value_source(option) == Some(ValueSource::CommandLine)
+            && typed.get_raw(option).is_some_and(|mut values| values.all(std::ffi::OsStr::is_empty))
+    };
+    if let Some(option) = CHOICES.into_iter().find(is_empty) {
+        return Err(
+            usage(format!("--{} is empty", option.replace('_', "-"))).hint("leave it out to take every channel")
+        );
+    }
+    if command != "sync" {
+        return Ok(());
+    }
     let is_typed = |option: &str| typed.value_source(option) == Some(ValueSource::CommandLine);
     match ONE_OF.iter().find(|(lasting, once)| is_typed(lasting) && is_typed(once)) {
         Some((lasting, once)) => {
@@ -291,7 +339,7 @@ pub(super) fn in_force(config: Option<&Config>, path: &Path) -> Result<Vec<(Arg,
 fn free(option: &Arg) -> Arg {
     let key = option.get_id().as_str().to_owned();
     let mut alone = Arg::new(key.clone())
-        .long(key)
+        .long(option.get_long().map_or(key, str::to_owned))
         .action(option.get_action().clone())
         .value_parser(option.get_value_parser().clone())
         .default_values(option.get_default_values().to_vec());

@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use sha2::Sha256;
 
 use crate::error::{Error, Kind};
+use crate::mounted::{self, MountedError};
 
 /// How far the token's `iat` lies back: Stream refuses a token from its future, and clocks differ.
 const BACK_DATED: SignedDuration = SignedDuration::from_secs(5);
@@ -22,19 +23,9 @@ pub enum CredentialsError {
     /// Both the variable and its `_FILE` form are set.
     #[error("both `{0}` and `{0}_FILE` are set")]
     Twice(&'static str),
-    /// The file that `_FILE` names cannot be read.
-    #[error("cannot read the file that `{variable}_FILE` names, {path}")]
-    Unreadable {
-        /// The variable without `_FILE`.
-        variable: &'static str,
-        /// The file.
-        path: String,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// Nothing in the file that `_FILE` names.
-    #[error("the file that `{0}_FILE` names is empty")]
-    Empty(&'static str),
+    /// The file that `_FILE` names gives no value.
+    #[error(transparent)]
+    Mounted(#[from] MountedError),
     /// White space or control characters inside: a truncated paste, or two lines in one file.
     #[error("`{0}`, or its file, contains white space or control characters")]
     Malformed(&'static str),
@@ -49,12 +40,7 @@ impl From<CredentialsError> for Error {
             )),
             CredentialsError::Twice(variable) => Self::new(Kind::Usage, message)
                 .hint(format!("unset one of them; {variable}_FILE suits mounted secrets")),
-            CredentialsError::Unreadable { source, .. } => {
-                Self::new(Kind::Permission, message).because(source).hint("check the path and who may read it")
-            }
-            CredentialsError::Empty(variable) => {
-                Self::new(Kind::Permission, message).hint(format!("write the value of {variable} into it"))
-            }
+            CredentialsError::Mounted(error) => error.into(),
             CredentialsError::Malformed(variable) => {
                 Self::new(Kind::Permission, message).hint(format!("copy {variable} again from the Stream dashboard"))
             }
@@ -117,11 +103,7 @@ fn read(name: &'static str, variable: impl Fn(&str) -> Option<String>) -> Result
     match (set(name), set(&format!("{name}_FILE"))) {
         (Some(_), Some(_)) => Err(CredentialsError::Twice(name)),
         (Some(value), None) => Ok(value),
-        (None, Some(path)) => match std::fs::read_to_string(&path) {
-            Ok(text) if text.trim().is_empty() => Err(CredentialsError::Empty(name)),
-            Ok(text) => Ok(text),
-            Err(source) => Err(CredentialsError::Unreadable { variable: name, path, source }),
-        },
+        (None, Some(path)) => Ok(mounted::read(name, &path)?),
         (None, None) => Err(CredentialsError::Missing(name)),
     }
 }
@@ -198,7 +180,7 @@ mod tests {
         let path = empty.path().to_str().unwrap();
         assert!(matches!(
             error(&[("STREAM_API_KEY", "k"), ("STREAM_API_SECRET_FILE", path)]),
-            CredentialsError::Empty("STREAM_API_SECRET")
+            CredentialsError::Mounted(MountedError::Empty("STREAM_API_SECRET"))
         ));
         let unreadable = error(&[("STREAM_API_KEY", "k"), ("STREAM_API_SECRET_FILE", "/does/not/exist")]);
         let error = Error::from(unreadable);

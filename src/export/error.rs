@@ -8,7 +8,8 @@ use super::endpoint::Endpoint;
 use super::retry::Failure;
 use super::transport::SendError;
 use super::wire::ApiErrorBody;
-use crate::error::{Error, Kind, UNTRUSTED_HINT, is_untrusted};
+use crate::connection::{is_untrusted, unreachable_hint, untrusted_hint};
+use crate::error::{Error, Kind};
 
 /// How much of an answer that is not Stream's is shown.
 const EXCERPT_CHARS: usize = 200;
@@ -215,9 +216,9 @@ impl ApiError {
 impl From<ApiError> for Error {
     fn from(error: ApiError) -> Self {
         let (kind, hint) = match &error {
-            ApiError::Unreachable { source, .. } if is_untrusted(source) => (Kind::Temporary, UNTRUSTED_HINT),
-            ApiError::Unreachable { .. } => {
-                (Kind::Temporary, "check the network and STREAM_BASE_URL, then run the same command again")
+            ApiError::Unreachable { source, .. } => {
+                let hint = if is_untrusted(source) { untrusted_hint() } else { unreachable_hint("STREAM_BASE_URL") };
+                return Self::new(Kind::Temporary, error.to_string()).because(error).hint(hint);
             }
             _ if error.is_unanswered() => (
                 Kind::Temporary,

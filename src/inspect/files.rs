@@ -13,6 +13,7 @@ use super::{AT_ONCE, ROUNDS, expired, find, objects, too_busy};
 use crate::error::{Error, Kind, Result};
 use crate::lake::{DataFile, Key, Lake, State};
 use crate::schema::NAMES;
+use crate::window::{Window, utc_date};
 
 /// Which files.
 #[derive(Clone, Debug, Default)]
@@ -43,6 +44,7 @@ pub struct Files {
     /// The last entry that they take into account.
     entry: u64,
     files: Vec<Located>,
+    emptied: Vec<String>,
 }
 
 impl Filter {
@@ -75,7 +77,10 @@ pub async fn files(lake: &Lake, filter: &Filter) -> Result<Files> {
     for _ in 0..ROUNDS {
         let entry = state.next() - 1;
         let gone = match locate(lake, &state, filter).await? {
-            Ok(files) => return Ok(Files { lake: lake.display_url().to_owned(), entry, files }),
+            Ok(files) => {
+                let emptied = filter.written_since.map_or_else(Vec::new, |since| emptied(&state, since));
+                return Ok(Files { lake: lake.display_url().to_owned(), entry, files, emptied });
+            }
             Err(gone) => gone,
         };
         lake.refresh(&mut state).await?;
@@ -87,10 +92,29 @@ pub async fn files(lake: &Lake, filter: &Filter) -> Result<Files> {
     Err(too_busy())
 }
 
+/// Partitions that have lost their last row by an export since then, which no file tells. Pure.
+fn emptied(state: &State, since: Timestamp) -> Vec<String> {
+    let lost = state.covers().map(|covered| &covered.cover).filter(|cover| cover.exported_at >= since);
+    let partitions = lost.filter(|cover| cover.record.vanished > 0).flat_map(|cover| {
+        let day = Window::day_of(cover.window.since);
+        let has_none = move |dataset: &&String| {
+            state
+                .covers_in(day)
+                .flat_map(|covered| state.files_of(covered.cover.window))
+                .all(|live| live.file.dataset != **dataset)
+        };
+        let partition = format!("event_date={}", utc_date(day.since));
+        cover.record.rows.keys().filter(has_none).map(move |dataset| format!("{dataset}/{partition}"))
+    });
+    partitions.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
 /// The selected files of a state, or one that is not there whole.
 async fn locate(lake: &Lake, state: &State, filter: &Filter) -> Result<Result<Vec<Located>, Key>> {
+    // What expired shows only in whole partitions.
+    let whole = Filter { written_since: None, ..filter.clone() };
     let mut selected: Vec<DataFile> =
-        state.files().map(|live| &live.file).filter(|file| filter.takes(file)).cloned().collect();
+        state.files().map(|live| &live.file).filter(|file| whole.takes(file)).cloned().collect();
     selected.sort_by_cached_key(DataFile::key);
     let mut listed: HashMap<Path, u64> = HashMap::new();
     for dataset in selected.iter().map(|file| file.dataset.as_str()).collect::<BTreeSet<_>>() {
@@ -110,7 +134,7 @@ async fn locate(lake: &Lake, state: &State, filter: &Filter) -> Result<Result<Ve
         .try_collect()
         .await?;
     let expired = expired(state, located.iter().map(|(file, found)| (file, found.is_some())));
-    let located = located.iter().filter(|(file, _)| !expired.contains(file.id.as_str())).cloned();
+    let located = located.iter().filter(|(file, _)| !expired.contains(file.id.as_str()) && filter.takes(file)).cloned();
     let located = located.map(|(file, found)| match found {
         Some((key, bytes)) if bytes == file.bytes => Ok(Located { file, key }),
         _ => Err(file.key()),
@@ -159,7 +183,8 @@ impl Files {
             })
         };
         let files: Vec<_> = self.files.iter().map(file).collect();
-        serde_json::json!({ "lake": self.lake, "entry": self.entry, "files": files }).to_string()
+        let Self { lake, entry, emptied, .. } = self;
+        serde_json::json!({ "lake": lake, "entry": entry, "files": files, "emptied": emptied }).to_string()
     }
 
     /// One location to a line, for other programs.

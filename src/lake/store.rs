@@ -15,6 +15,7 @@ use url::Url;
 
 use super::requests::ToldRequests;
 use crate::error::{Error, Kind, Result};
+use crate::mounted;
 
 /// The process environment, or what stands for it.
 pub type Env = BTreeMap<String, String>;
@@ -56,13 +57,7 @@ fn with_mounted(env: &Env) -> Result<Env> {
         if set(name).is_some() {
             return Err(usage(format!("both `{name}` and `{name}_FILE` are set"), "unset one of them"));
         }
-        let held = std::fs::read_to_string(path).map_err(|error| {
-            Error::new(Kind::Permission, format!("cannot read the file that `{name}_FILE` names, {path}"))
-                .because(error)
-                .hint("check the path and who may read it")
-        })?;
-        // Files end with a line's end.
-        all.insert(name.to_owned(), held.trim().to_owned());
+        all.insert(name.to_owned(), mounted::read(name, path)?);
     }
     Ok(all)
 }
@@ -355,6 +350,10 @@ mod tests {
         assert_eq!((error.kind(), error.report().contains("both `AWS_ACCESS_KEY_ID`")), (Kind::Usage, true));
         let error = refusal("s3://bucket/prefix", &[files[0], ("AWS_SECRET_ACCESS_KEY_FILE", "/nowhere")]).await;
         assert_eq!((error.kind(), error.report().contains("/nowhere")), (Kind::Permission, true));
+        // On a machine with a role, no key would mean another identity.
+        let empty = file("empty", "\n");
+        let error = refusal("s3://bucket/prefix", &[("AWS_ACCESS_KEY_ID_FILE", &empty), files[1]]).await;
+        assert_eq!((error.kind(), error.report().contains("is empty")), (Kind::Permission, true));
     }
 
     #[tokio::test]

@@ -3,14 +3,19 @@
 use std::error::Error as StdError;
 use std::io;
 
-use crate::error::{Error, Kind, UNTRUSTED_HINT, is_untrusted};
+use crate::connection::{is_untrusted, unreachable_hint, untrusted_hint};
+use crate::error::{Error, Kind};
 
 /// How much of the store's own message is shown.
 const MESSAGE_CHARS: usize = 300;
 
 /// What a failed operation on the lake means to whoever runs chatlake.
 pub(crate) fn store_error(doing: &str, lake: &str, error: object_store::Error) -> Error {
-    let (kind, hint) = meaning(&error);
+    let (kind, hint) = match meaning(&error) {
+        Some((kind, hint)) => (kind, hint.to_owned()),
+        None if is_untrusted(&error) => (Kind::Temporary, untrusted_hint()),
+        None => (Kind::Temporary, unreachable_hint("the endpoint")),
+    };
     let failed = Error::new(kind, format!("{doing} at {lake}")).hint(hint);
     match answer(&error.to_string()) {
         Some(answer) => failed.because(answer),
@@ -38,39 +43,43 @@ fn answer(text: &str) -> Option<String> {
     Some(answer)
 }
 
-fn meaning(error: &object_store::Error) -> (Kind, &'static str) {
+/// None of an error that is one of the connection, if it is anything.
+fn meaning(error: &object_store::Error) -> Option<(Kind, &'static str)> {
     use object_store::Error as Store;
     // Listing and bulk deletion give every refusal as a generic error: what S3 said is only in its text.
     let text = error.to_string();
     let says = |codes: &[&str]| codes.iter().any(|code| text.contains(code));
     if says(&["NoSuchBucket"]) {
-        return (Kind::Usage, "make the bucket, or check its name in --lake");
+        return Some((Kind::Usage, "make the bucket, or check its name in --lake"));
     }
     if says(&["AuthorizationHeaderMalformed", "PermanentRedirect", "Received redirect without LOCATION"]) {
-        return (Kind::Usage, "the bucket is in another region: set AWS_REGION");
+        return Some((Kind::Usage, "the bucket is in another region: set AWS_REGION"));
     }
     // Before the refusals that these may come as, whose hint would not help.
     if says(&["ExpiredToken", "InvalidToken", "TokenRefreshRequired"]) {
-        return (Kind::Permission, "renew the temporary credentials, AWS_SESSION_TOKEN with them, and run again");
+        return Some((Kind::Permission, "renew the temporary credentials, AWS_SESSION_TOKEN with them, and run again"));
+    }
+    if says(&["Failed to read token file"]) {
+        return Some((Kind::Permission, "check the path in AWS_WEB_IDENTITY_TOKEN_FILE, and who may read it"));
     }
     if says(&["RequestTimeTooSkewed"]) {
-        return (Kind::Temporary, "this machine's clock is wrong: let NTP set it, then run the same command again");
+        return Some((
+            Kind::Temporary,
+            "this machine's clock is wrong: let NTP set it, then run the same command again",
+        ));
     }
     // Credentials are asked for there if no variable names any; without an answer there may be some the next time.
     if says(&["169.254.169.254"]) && says(&["401 Unauth", "403 Forb", "404 Not"]) {
-        return (
+        return Some((
             Kind::Permission,
             "no variable gives AWS credentials, and this machine has no role: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or: \
              eval \"$(aws configure export-credentials --profile NAME --format env)\"",
-        );
+        ));
     }
     if says(&["403 Forbidden", "401 Unauthorized", "AccessDenied"]) {
-        return PERMISSION;
+        return Some(PERMISSION);
     }
-    if is_untrusted(error) {
-        return (Kind::Temporary, UNTRUSTED_HINT);
-    }
-    match error {
+    Some(match error {
         Store::PermissionDenied { .. } | Store::Unauthenticated { .. } => PERMISSION,
         Store::NotSupported { .. } | Store::NotImplemented { .. } => {
             (Kind::UnsafeStore, "choose another store: conditional puts, copies and deletes are needed")
@@ -87,9 +96,9 @@ fn meaning(error: &object_store::Error) -> (Kind, &'static str) {
             Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
                 (Kind::Temporary, "make room, then run the same command again")
             }
-            _ => (Kind::Temporary, "check the network and the endpoint, then run the same command again"),
+            _ => return None,
         },
-    }
+    })
 }
 
 const PERMISSION: (Kind, &str) = (
@@ -133,6 +142,7 @@ mod tests {
             (generic("400 Bad Request: <Code>ExpiredToken</Code>"), Kind::Permission, "renew"),
             (generic("400 Bad Request: <Code>InvalidToken</Code>"), Kind::Permission, "renew"),
             (refused("403 Forbidden: <Code>ExpiredToken</Code>"), Kind::Permission, "renew"),
+            (generic("Failed to read token file '/t': No such file"), Kind::Permission, "AWS_WEB_IDENTITY_TOKEN_FILE"),
             (generic("403 Forbidden: <Code>RequestTimeTooSkewed</Code>"), Kind::Temporary, "clock"),
             (refused("403 Forbidden: <Code>RequestTimeTooSkewed</Code>"), Kind::Temporary, "clock"),
             (local(io::ErrorKind::StorageFull), Kind::Temporary, "make room"),

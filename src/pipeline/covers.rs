@@ -59,7 +59,7 @@ impl Pipeline<'_> {
                 None if written.damaged.contains(window) => false,
                 None => span.replaces && is_unchanged(state, *window, &contents, &written.files, cell),
                 // Nothing new came, so what was written is what was there.
-                Some(_) => tally.messages() == 0,
+                Some(_) => !tally.cells.contains(&cell),
             };
             if keep_files {
                 unchanged.push(*window);

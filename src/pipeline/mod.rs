@@ -143,6 +143,7 @@ impl Pipeline<'_> {
         if let Some(only) = &span.only {
             adopted.retain(|adopted| adopted.task.cids.iter().all(|cid| only.contains(cid)));
         }
+        let used: Vec<String> = adopted.iter().map(|adopted| adopted.task.task_id.clone()).collect();
         let asked = record.asked;
         let number = asking.journal.write(&Record::Span(record)).await?;
         let exports = Exports::new(self, asking, span.cells.clone(), asked, number);
@@ -156,7 +157,7 @@ impl Pipeline<'_> {
             self.stage(state, span, before, decoded).await
         };
         let staged = staged.await;
-        let refused = Record::Refused { span: number, under: self.settings.limits() };
+        let refused = Record::Refused { span: number, under: self.settings.limits(), adopted: used };
         // The refusal is what is told. Without the record the next run looks at the same exports.
         if staged.as_ref().is_err_and(|refusal| refusal.kind() == Kind::Data)
             && let Err(error) = asking.journal.write(&refused).await

@@ -3,11 +3,14 @@
 Prints one line per check and exits with 1 if any fails. Arguments choose checks by name.
 """
 
+import json
+import os
 import pathlib
 import sys
 import tempfile
 import time
 import traceback
+import uuid
 from datetime import datetime, timedelta, timezone
 
 import psutil
@@ -16,6 +19,7 @@ from app import SECRET, App, yesterday
 
 HERE = pathlib.Path(__file__).resolve().parent
 DAGS = HERE.parent.parent / "integrations" / "airflow" / "dags"
+ENDPOINT = os.environ.get("CHATLAKE_TEST_S3_ENDPOINT")
 CHECKS = []
 
 
@@ -78,13 +82,6 @@ def success_feeds_the_next_task_and_emits_assets(bench):
         extra = events[f"file://{app.lake}/messages"]
         assert extra["partitions_changed"] == [f"messages/event_date={day}"], events
         assert extra["run_id"] == summary["run_id"], events
-
-
-@check
-def no_secret_is_written_anywhere(bench):
-    written = [path for path in bench.folder.rglob("*") if path.is_file() and not path.is_symlink()]
-    assert any(path.name == "airflow.db" for path in written)
-    assert not [path for path in written if SECRET.encode() in path.read_bytes()]
 
 
 @check
@@ -318,6 +315,51 @@ def a_program_that_is_not_there_is_named(bench):
         attempt = bench.run("misspelt", until, app.env())
         assert bench.state("misspelt", until, "sync") == ("failed", 1), attempt.log()
         assert "`chatlake-that-is-not-there` cannot be run" in attempt.log(), attempt.log()
+
+
+@check
+def a_run_goes_on_from_the_last_one_if_it_takes_no_interval(bench):
+    with bench.app("automatic") as app:
+        env = app.env(CHATLAKE_SETTLE="0s")
+        first, second = yesterday(hour=22), yesterday(hour=23)
+        attempt = bench.run("automatic", first, env)
+        assert attempt.exit_code == 0, attempt.log()
+        summary = bench.xcom("automatic", first, "sync")
+        assert datetime.fromisoformat(summary["frontier"]) == yesterday() + timedelta(days=1), summary
+        assert bench.xcom("automatic", first, "partitions") == summary["partitions_changed"] != []
+        bench.run("automatic", second, env)
+        assert bench.state("automatic", second, "sync")[0] == "skipped"
+
+
+@check
+def a_lake_in_s3_is_reached_by_the_keys_of_a_connection(bench):
+    if ENDPOINT is None:
+        print("SKIPPED: there is no S3 server")
+        return
+    with bench.app("s3") as app:
+        lake = f"s3://{os.environ['CHATLAKE_TEST_S3_BUCKET']}/airflow/{uuid.uuid4()}"
+        keys = {"login": os.environ["AWS_ACCESS_KEY_ID"], "password": os.environ["AWS_SECRET_ACCESS_KEY"]}
+        extra = {"endpoint_url": ENDPOINT, "region_name": "us-east-1"}
+        env = app.env(
+            # None of these is what lets it in.
+            AWS_ACCESS_KEY_ID="nobody", AWS_SECRET_ACCESS_KEY="nothing", AWS_ENDPOINT_URL="",
+            AIRFLOW_VAR_CHATLAKE_LAKE=lake,
+            AIRFLOW_VAR_CHATLAKE_S3_CONN_ID="chatlake_s3",
+            AIRFLOW_CONN_CHATLAKE_S3=json.dumps({"conn_type": "aws", **keys, "extra": extra}),
+        )
+        until = yesterday(hour=9)
+        attempt = bench.run("chatlake_hourly", until, env)
+        assert attempt.exit_code == 0, attempt.log()
+        assert "Key and secret of the store: connection chatlake_s3" in attempt.log(), attempt.log()
+        assert bench.xcom("chatlake_hourly", until, "sync")["status"] == "committed"
+        assert f"{lake}/messages" in bench.database.events("chatlake_hourly", at(until))
+
+
+@check
+def no_secret_is_written_anywhere(bench):
+    written = [path for path in bench.folder.rglob("*") if path.is_file() and not path.is_symlink()]
+    assert any(path.name == "airflow.db" for path in written)
+    assert not [path for path in written if SECRET.encode() in path.read_bytes()]
 
 
 @check

@@ -22,6 +22,37 @@ fn an_empty_lake_asks_for_a_start_and_shows_where_the_app_begins() {
 }
 
 #[test]
+fn what_can_only_be_a_mistake_is_refused_before_a_lake_is_made() {
+    let bench = Bench::new(&two_days());
+    let days = ["sync", "--since", "2026-01-05", "--until", "2026-01-06"];
+    let history = ["backfill", "--since", "2026-01-05", "--until", "2126-01-06T10:00:00Z"];
+    for (command, parts) in [
+        (&[&days[..], &["--channel-type", "taem"]].concat()[..], ["no channel of this selection", "--accept-empty"]),
+        (&["sync", "--start", "2026-01-05", "--filter", r#"{"team":"bluee"}"#], ["no channel of this", "--filter"]),
+        (&[&days[..], &["--channel="]].concat(), ["--channel is empty", "leave it out"]),
+        (&["revisit", "--channel-type", ""], ["--channel-type is empty", "leave it out"]),
+        (&[&days[..4], &["2126-01-06T10:00:00Z"]].concat(), ["--until is 2126-01-06T10:00:00Z", "days ahead"]),
+        (&history, ["--until is 2126-01-06T10:00:00Z", "days ahead"]),
+        (&["sync", "--start", "2126-01-05"], ["--start is 2126-01-05T00:00:00Z", "days ahead"]),
+    ] {
+        bench.run(command).assert_refused(2, &parts);
+        if command[0] != "revisit" {
+            bench.run(&[command, &["--plan"]].concat()).assert_refused(2, &parts);
+        }
+        assert!(!std::path::Path::new(&bench.lake).exists(), "{command:?}");
+    }
+    assert_eq!(bench.exports(), 0);
+    let found = bench.run(&["check", "--json", "--channel-type", "taem"]).stdout;
+    assert!(found.contains("the app has no channel of this selection"), "{found}");
+    let found = bench.run(&["check", "--json", "--channel", "taem:general"]).stdout;
+    assert!(found.contains("not known to Stream: 1 of 1 selected channel"), "{found}");
+    // Its channels are to come.
+    bench
+        .run(&[&days[..], &["--json", "--channel-type", "taem", "--accept-empty"]].concat())
+        .assert_status(0, "committed");
+}
+
+#[test]
 fn a_lake_in_which_nothing_was_committed_can_be_made_anew() {
     let bench = Bench::new(&two_days());
     bench.simulator.add_fault(Fault::status("ExportChannels", 403).times(0));
@@ -111,7 +142,7 @@ fn a_range_that_is_too_fresh_is_waited_for() {
     }
     bench.assert_exact("2026-01-05", "2026-01-06");
     let far = bench.sync("2026-01-05", "2026-02-06", &[]);
-    far.assert_refused(2, &["choose an --until in the past"]);
+    far.assert_refused(2, &["--until is 2026-02-06T00:00:00Z, 30 days ahead", "in the past"]);
 }
 
 #[test]

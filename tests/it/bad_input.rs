@@ -139,6 +139,45 @@ fn whoever_replaces_what_was_refused_gets_new_exports_or_allows_more() {
 }
 
 #[test]
+fn what_was_refused_is_known_by_its_exports_and_not_by_its_days() {
+    let mut bench = app();
+    bench.set_time(at("2026-01-08T00:00:00Z"));
+    sync(&bench, &[]).assert_status(0, "committed");
+    bench.set_time(at("2026-01-08T01:00:00Z"));
+    let lines = (0..20).map(|_| Insertion { at_line: 3, line: text("no JSON") }).collect();
+    bench.simulator.add_fault(Fault::on("ExportChannels", Effect::BadLines { lines }));
+    bench.set(chatlake::crash::VARIABLE, "put-task:after#1");
+    assert_eq!(sync(&bench, &["--replace"]).code, -1);
+    bench.set(chatlake::crash::VARIABLE, "");
+    // A part of the days is brought by the same export, and then by one of its own.
+    let exports = bench.exports();
+    let replace_one = |bench: &Bench| bench.sync(RANGE[0], "2026-01-06", &["--replace"]);
+    replace_one(&bench).assert_refused(65, &["20 of"]);
+    assert_eq!(bench.exports(), exports);
+    replace_one(&bench).assert_status(0, "committed");
+    assert_eq!(bench.exports(), exports + 1);
+}
+
+#[test]
+fn a_revisit_that_is_refused_waits_for_the_answers_that_are_on_their_way() {
+    let mut bench = app();
+    let channels = ["--channels-per-request", "8", "--max-concurrent-exports", "2"];
+    bench.set_time(at("2026-01-07T12:00:00Z"));
+    sync(&bench, &channels).assert_status(0, "committed");
+    bench.set_time(at("2026-01-20T12:00:00Z"));
+    bench.simulator.add_fault(Fault::on("Download", answer("<html>")));
+    let slow = Effect::SlowBody { chunk_bytes: 8, delay_ms: 300 };
+    bench.simulator.add_fault(Fault { skip: 1, ..Fault::on("ExportChannels", slow) });
+    let exports = bench.exports();
+    let revisit = |bench: &Bench| bench.run(&[&["revisit", "--json"], &channels[..]].concat());
+    revisit(&bench).assert_refused(65, &["it is no export"]);
+    let both_days = bench.exports();
+    assert_eq!(both_days - exports, 4);
+    let summary = revisit(&bench).assert_status(0, "committed");
+    assert_eq!((bench.exports(), &summary["export_tasks"]["adopted"]), (both_days, &json!(2)), "{summary}");
+}
+
+#[test]
 fn a_refusal_stands_although_its_lines_cannot_be_kept() {
     let bench = with_lines(vec![text("{"); 11]);
     fs::create_dir_all(Path::new(&bench.lake).join("_chatlake")).unwrap();

@@ -94,6 +94,15 @@ fn a_variable_that_is_misspelt_is_told() {
 #[test]
 fn a_value_that_a_variable_has_is_refused_by_its_name() {
     let mut bench = Bench::new(&two_days());
+    bench.set("CHATLAKE_MEMORY_LIMIT", "256");
+    bench.run(&["config"]).assert_refused(2, &["at least 64MiB"]);
+    bench.set("CHATLAKE_MEMORY_LIMIT", "");
+    bench.run(&["sync"]).assert_refused(2, &["the value of the variable CHATLAKE_MEMORY_LIMIT"]);
+    bench.set("CHATLAKE_MEMORY_LIMIT", "256MiB");
+    bench.set("CHATLAKE_UNTIL", "2026-01-06");
+    bench.run(&["sync"]).assert_refused(2, &["--since <TIME>", "--until is there by the variable CHATLAKE_UNTIL"]);
+    bench.set("CHATLAKE_UNTIL", "2026-01-06");
+    bench.set("CHATLAKE_SINCE", "2026-01-05");
     bench.set("CHATLAKE_RATE_SHARE", "half");
     let tip = "the value of the variable CHATLAKE_RATE_SHARE";
     bench.run(&["sync"]).assert_refused(2, &["'half' for '--rate-share <0..1>'", tip]);

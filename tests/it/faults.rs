@@ -65,7 +65,7 @@ fn one_channel_that_stream_cannot_export_does_not_hold_up_the_others() {
         let ran = bench.sync(RANGE[0], RANGE[1], &[]);
         let summary = ran.assert_status(69, "partial");
         assert_eq!(summary["failed_channels"], json!([poisonous]));
-        ran.assert_refused(69, &[&poisonous, "a run within a day asks for them again"]);
+        ran.assert_refused(69, &[&poisonous, "runs ask for them again, the first in an hour"]);
         let mut rest = truth.clone();
         rest.messages.retain(|message| message.cid != poisonous);
         rest.reactions.retain(|reaction| reaction.cid != poisonous);
@@ -123,7 +123,7 @@ fn when_stream_fails_every_export_the_cells_are_all_exceptions_and_filled_later(
 
 /// A year's history is as old as it is when it is first asked for; what failed then does not wait another year.
 #[test]
-fn what_failed_in_old_cells_is_asked_for_again_within_a_day_and_by_a_backfill_at_once() {
+fn what_failed_in_old_cells_is_asked_for_again_ever_more_rarely_and_by_a_backfill_at_once() {
     for command in [&["sync"][..], &["revisit"], &["backfill", "--since", RANGE[0], "--until", RANGE[1]]] {
         let mut bench = Bench::new(&two_days());
         bench.set_time(at("2026-11-28T12:00:00Z"));
@@ -134,12 +134,18 @@ fn what_failed_in_old_cells_is_asked_for_again_within_a_day_and_by_a_backfill_at
         let again = |bench: &Bench| bench.run(&[command, &["--json", "--revisit", "none"]].concat());
         let begins = ["sync", "--json", "--revisit", "none", "--start", RANGE[0]];
         bench.run(&begins).assert_status(69, "partial");
-        bench.simulator.clear_faults();
         if command[0] != "backfill" {
-            bench.set_time(at("2026-11-28T23:00:00Z"));
+            bench.set_time(at("2026-11-28T12:59:00Z"));
             again(&bench).assert_status(0, "nothing_to_do");
-            bench.set_time(at("2026-11-29T12:01:00Z"));
+            bench.set_time(at("2026-11-28T13:01:00Z"));
+            bench.simulator.clear_calls();
+            again(&bench).assert_status(69, "partial");
+            assert_eq!(bench.simulator.calls_of("ExportChannels").len(), 1, "one for all days");
+            bench.set_time(at("2026-11-28T14:00:00Z"));
+            again(&bench).assert_status(0, "nothing_to_do");
+            bench.set_time(at("2026-11-28T14:03:00Z"));
         }
+        bench.simulator.clear_faults();
         bench.simulator.clear_calls();
         again(&bench).assert_status(0, "committed");
         let asked: Vec<_> = bench.simulator.calls_of("ExportChannels").into_iter().flat_map(|call| call.cids).collect();

@@ -167,6 +167,20 @@ fn unsettle(lake: &Path, number: u64) -> usize {
 }
 
 #[test]
+fn a_day_that_has_lost_its_last_row_is_told_although_it_has_no_file() {
+    let bench = lake();
+    let emptied = || json_of(&bench.run(&["files", "--json", "--written-since", "2026-01-01"]), 0)["emptied"].clone();
+    assert_eq!(emptied(), json!([]));
+    let truth = bench.simulator.truth();
+    let ids = truth.messages_in(at("2026-01-06"), at("2026-01-07")).map(|message| &message.id);
+    // Replies go with their parents.
+    bench.simulator.world(|world| ids.for_each(|id| drop(world.hard_delete(id))));
+    let ran = bench.sync("2026-01-06", "2026-01-07", &["--replace", "--on-vanish", "remove", "--accept-empty"]);
+    ran.assert_status(0, "committed");
+    assert_eq!(emptied(), json!(["messages/event_date=2026-01-06", "reactions/event_date=2026-01-06"]));
+}
+
+#[test]
 fn files_are_listed_where_they_are_settled_or_not() {
     let bench = lake();
     let lake = Path::new(&bench.lake);

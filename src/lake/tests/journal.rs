@@ -30,13 +30,7 @@ pub(super) async fn what_a_run_began_is_found_by_others_until_it_ends(place: &Pl
     let begun = begun_spans(&lake, own).await.unwrap();
     assert_eq!(
         begun,
-        [Begun {
-            run_id: other,
-            span: span(),
-            tasks: vec![task("t1", "a:1")],
-            records: vec![0, 1, 2],
-            refused_under: None
-        }]
+        [Begun { run_id: other, span: span(), tasks: vec![task("t1", "a:1")], records: vec![0, 1, 2], refusal: None }]
     );
     assert_eq!(begun_spans(&lake, other).await.unwrap(), []);
     // What is forgotten is what was read: the run may be at work and have written more.
@@ -46,13 +40,7 @@ pub(super) async fn what_a_run_began_is_found_by_others_until_it_ends(place: &Pl
     let left = begun_spans(&lake, own).await.unwrap();
     assert_eq!(
         left,
-        [Begun {
-            run_id: other,
-            span: span(),
-            tasks: vec![task("t2", "a:2")],
-            records: vec![3, 4],
-            refused_under: None
-        }]
+        [Begun { run_id: other, span: span(), tasks: vec![task("t2", "a:2")], records: vec![3, 4], refusal: None }]
     );
     journal.end().await;
     assert_eq!(begun_spans(&lake, own).await.unwrap(), []);

@@ -27,5 +27,6 @@ def trial(name: str, schedule: Any, **arguments: Any) -> None:
 trial("retried", HOURLY, retries=4)
 trial("revisited", None, retries=4, command="revisit")
 trial("limited", HOURLY, execution_timeout=timedelta(seconds=5))
+trial("automatic", HOURLY, use_data_interval=False, args=["--start", "{{ ds }}"])
 trial("empty_interval", "@hourly", retries=4)
 trial("misspelt", HOURLY, retries=4, binary="chatlake-that-is-not-there")

@@ -184,25 +184,32 @@ class ChatlakeOperator(BaseOperator):
         and is told a second time rather than not at all.
         """
         began = context["dag_run"].run_after - CLOCKS_APART
-        untold = set(self._partitions(summary, env, ["--written-since", began.isoformat()]))
+        untold, emptied = self._partitions(summary, env, ["--written-since", began.isoformat()])
         if span := self._range(context):
-            untold = {partition for partition in untold if DAY not in partition} | set(self._partitions(summary, env, span))
-        return sorted(untold.union(summary["partitions_changed"]))
+            of_span, _ = self._partitions(summary, env, span)
+            untold = {partition for partition in untold if DAY not in partition} | of_span
+        return sorted(untold.union(emptied, summary["partitions_changed"]))
 
-    def _partitions(self, summary: Mapping[str, Any], env: Mapping[str, str], choice: Sequence[str]) -> list[str]:
+    def _partitions(
+        self, summary: Mapping[str, Any], env: Mapping[str, str], choice: Sequence[str]
+    ) -> tuple[set[str], set[str]]:
+        """Those that have files of this choice, and those that have lost their last one since then."""
         argv = [self.binary, "files", "--json", "--lake", summary["lake"], *choice]
         returncode, stdout, last_lines = self._run(argv, env, self._say)
         if returncode != 0:
             raise outcome.error_of(returncode, last_lines)
-        return [f"{file['dataset']}/{file['partition']}" for file in json.loads(stdout)["files"]]
+        found = json.loads(stdout)
+        return {f"{file['dataset']}/{file['partition']}" for file in found["files"]}, set(found["emptied"])
 
     def _emit(self, context: Context, summary: Mapping[str, Any]) -> None:
         if self.asset_alias is None:
             return
         events = context["outlet_events"][AssetAlias(self.asset_alias)]
+        # As whoever waits for the asset has written it: chatlake resolves links, and s3a:// to s3://.
+        lake = self.lake or summary["lake"]
         for dataset, partitions in by_dataset(summary["partitions_changed"]).items():
             extra: dict[str, Any] = {"partitions_changed": partitions, "run_id": summary["run_id"]}
-            events.add(Asset(uri_of(summary["lake"], dataset)), extra=extra)
+            events.add(Asset(uri_of(lake, dataset)), extra=extra)
 
 
 def _without(env: Mapping[str, str], names: Sequence[str]) -> dict[str, str]:
