@@ -277,6 +277,24 @@ def what_a_revisit_could_not_tell_is_told_by_the_next_attempt(bench):
 
 
 @check
+def a_day_that_a_dead_revisit_has_emptied_is_told(bench):
+    with bench.app("emptied") as app:
+        day, next_day = yesterday(), yesterday() + timedelta(days=1)
+        app.chatlake("backfill", "--since", f"{day:%Y-%m-%d}", "--until", f"{next_day:%Y-%m-%d}", "--settle", "0s")
+        two_days = 2 * 24 * 3600
+        app.control("clock", advance_seconds=two_days)
+        while messages := app.messages(day, next_day):
+            # Replies go with their parents.
+            app.control("delete", message_id=messages[0]["id"], hard=True)
+        app.die_once_before_the_summary()
+        later = yesterday(hour=22)
+        more = {"CHATLAKE_ON_VANISH": "remove", "CHATLAKE_ACCEPT_EMPTY": "true", "CHATLAKE_CLOCK_OFFSET_SECONDS": str(two_days)}
+        attempt = bench.run("revisited", later, app.env(**more))
+        assert bench.state("revisited", later, "sync") == ("success", 2), attempt.log()
+        assert f"messages/event_date={day:%Y-%m-%d}" in bench.xcom("revisited", later, "partitions"), attempt.log()
+
+
+@check
 def a_run_at_the_end_of_its_hour_waits_until_it_has_settled(bench):
     with bench.app("settle") as app:
         until, settle = yesterday(hour=15), 60
