@@ -1,19 +1,23 @@
 //! The main job: decide, export, commit, and say what was done.
 
+mod mistakes;
+mod preview;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use tracing::{Instrument, error_span};
 
+use self::mistakes::Ahead;
+pub use self::preview::PlannedSpan;
 use crate::columns::{Columns, Schemas};
 use crate::cpu::Cpu;
 use crate::error::{Error, Kind, Result};
-use crate::export::{Client, Endpoint, Selection};
+use crate::export::Client;
 use crate::figures::count;
 use crate::journal::{self, Begun, Journal};
 use crate::lake::{Covered, Lake, Source, State};
-use crate::pipeline::channels::{Channels, Effort};
 use crate::pipeline::{Asking, Counts, Pipeline};
 use crate::plan::{Fill, Span, most_clock_offset};
 use crate::progress::Progress;
@@ -21,24 +25,12 @@ use crate::settings::Settings;
 use crate::summary::{CellStatus, CellSummary, Summary};
 use crate::window::Window;
 
-/// How far in the future a range may end and still be waited for.
-const LONGEST_WAIT: SignedDuration = SignedDuration::from_hours(24);
-
 const NOTHING_COMMITTED: &str = "nothing was ever committed there: if it was made by mistake and no other run is at work, delete its \
                                  `_chatlake/lake.json`, and the next run makes it anew";
 
 /// How long a run that is stopped waits for answers that are on their way, and one that ends by itself.
 const LONGEST_STOP: Duration = Duration::from_secs(4);
 const LONGEST_ANSWER: Duration = Duration::from_secs(90);
-
-/// A time that was asked for, and may be ahead of Stream's.
-#[derive(Clone, Copy)]
-struct Ahead {
-    option: &'static str,
-    given: Timestamp,
-    /// The end of the last cell that it means.
-    ends: Timestamp,
-}
 
 /// Which part of the job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -375,41 +367,6 @@ impl<'a> Run<'a> {
         Ok(hello.at)
     }
 
-    /// Refuses what can only be a mistake: a time far ahead, and a new lake of a selection that no channel is in.
-    async fn refuse_mistakes(&self, state: &State, ahead: Option<Ahead>, now: Timestamp) -> Result<()> {
-        let settled_at = self.settings.rules.settled_at(now);
-        if let Some(Ahead { option, given, .. }) =
-            ahead.filter(|ahead| ahead.ends.duration_since(settled_at) > LONGEST_WAIT)
-        {
-            let days = given.duration_since(now).as_hours() / 24;
-            return Err(Error::new(Kind::Usage, format!("{option} is {given}, {} ahead", count(days.max(1), "day")))
-                .hint(
-                    "choose a time in the past: there is nothing to export yet, and no run waits for longer than a day",
-                ));
-        }
-        let Settings { selection, accept_empty, .. } = self.settings;
-        // Channels by name may be deleted ones, which Stream does not list.
-        let may_be_misspelt = selection.cids.is_empty() && *selection != Selection::default();
-        if state.next() == 1
-            && may_be_misspelt
-            && !accept_empty
-            && self.client.oldest_channel(selection).await?.is_none()
-        {
-            return Err(Error::new(
-                Kind::Usage,
-                "the app has no channel of this selection, and the lake would be made for it",
-            )
-            .hint("check --channel-type and --filter; if its channels are to come: --accept-empty"));
-        }
-        Ok(())
-    }
-
-    /// Where a lake without an origin is to begin.
-    fn first_start(&self, state: &State) -> Option<Ahead> {
-        let start = self.settings.start.filter(|_| state.origin().is_none())?;
-        Some(Ahead { option: "--start", given: start, ends: start })
-    }
-
     /// Waits until `until` is old enough.
     async fn settle(&self, until: Timestamp) -> Result<()> {
         loop {
@@ -460,107 +417,4 @@ impl<'a> Run<'a> {
         }
         Ok(())
     }
-
-    /// An empty lake does not say where to begin; the app's oldest channel does.
-    async fn no_start(&self) -> Result<Error> {
-        let oldest = self.client.oldest_channel(&self.settings.selection).await?.and_then(|channel| channel.created_at);
-        let error = Error::new(Kind::Usage, "this lake has no beginning yet: the first automatic sync needs --start");
-        Ok(match oldest {
-            Some(at) => error.hint(format!(
-                "the oldest channel was created at {at}; for everything since then: chatlake sync --start {}",
-                crate::window::utc_date(at)
-            )),
-            None if self.settings.selection == Selection::default() => {
-                error.hint("the app has no channels yet; for all that will come: chatlake sync --start <today>")
-            }
-            None => {
-                error.hint("the app has no channel of this selection: check --channel, --channel-type and --filter")
-            }
-        })
-    }
-
-    /// What would be done, without doing it: spans, channels, requests and the time they take at the app's rate limit.
-    pub async fn plan(&mut self, job: Job) -> Result<Vec<PlannedSpan>> {
-        let wanted = self.settings.identity(self.client.app_key());
-        if let Some(identity) = self.lake.identity().await? {
-            identity.check(&wanted, self.lake.display_url())?;
-        }
-        let state = self.lake.state().await?;
-        let rules = &self.settings.rules;
-        let now = self.client.hello().await?.at;
-        // Not every app's key may ask for them; what a plan says then is for the documented ones.
-        if let Err(error) = self.client.rate_limits().await {
-            tracing::debug!(%error, "the app's rate limits are not known");
-        }
-        let spans = match (job, self.settings.range) {
-            (Job::Sync, Some(range)) if self.settings.replace => rules.replacement(&state, range, now),
-            (Job::Sync, Some(range)) => rules.missing(&state, range),
-            (Job::Backfill(range), _) => rules.history(&state, range, &[]),
-            (Job::Sync, None) if state.origin().is_none() && self.settings.start.is_none() => {
-                return Err(self.no_start().await?);
-            }
-            (Job::Sync, None) => {
-                let mut spans = rules.due(&state, self.settings.start, now);
-                spans.extend(rules.revisits(&state, now));
-                spans
-            }
-            (Job::Revisit, _) => rules.revisits(&state, now),
-        };
-        let last = spans.iter().map(|span| span.window().until).max();
-        let of_range =
-            |range: Window| Ahead { option: "--until", given: range.until, ends: last.unwrap_or(range.until) };
-        let ahead = match (job, self.settings.range) {
-            (Job::Backfill(range), _) | (Job::Sync, Some(range)) => Some(of_range(range)),
-            (Job::Sync, None) => self.first_start(&state),
-            (Job::Revisit, _) => None,
-        };
-        self.refuse_mistakes(&state, ahead, now).await?;
-        let mut planned = Vec::new();
-        for span in spans {
-            let window = span.window();
-            let mut found = Channels::of(self.client, self.lake, &state, self.settings, &span, self.cpu).await?;
-            let mut channels = 0;
-            while let Some(page) = found.next().await? {
-                channels += page.channels.len() as u64;
-            }
-            let Effort { looked_up, unlisted } = found.effort;
-            let requests = channels.div_ceil(self.settings.channels_per_request as u64);
-            let minutes = requests as f64 / self.client.pace_per_minute(Endpoint::ExportChannels);
-            planned.push(PlannedSpan {
-                since: window.since,
-                until: window.until,
-                cells: span.cells.len(),
-                replaces: span.replaces,
-                channels,
-                looked_up,
-                unlisted,
-                requests,
-                minutes,
-            });
-        }
-        Ok(planned)
-    }
-}
-
-/// A span that would be exported.
-#[derive(Clone, Debug, serde::Serialize)]
-pub struct PlannedSpan {
-    /// First instant.
-    pub since: Timestamp,
-    /// First instant after.
-    pub until: Timestamp,
-    /// Cells in it.
-    pub cells: usize,
-    /// Whether rows are replaced.
-    pub replaces: bool,
-    /// Channels that discovery lists; a replacement also asks for those that the lake knows.
-    pub channels: u64,
-    /// Channels that were looked up by name: those of a long list, and those that the lake remembers and discovery does not list.
-    pub looked_up: u64,
-    /// Those of all channels that Stream does not list, and that are asked for by name.
-    pub unlisted: u64,
-    /// Export requests.
-    pub requests: u64,
-    /// Minutes until the last of them may be made, at the share of the app's rate limit.
-    pub minutes: f64,
 }
