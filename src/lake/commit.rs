@@ -170,6 +170,10 @@ impl Lake {
     /// Moves lists of a cell that are too long for an entry to an object of their own.
     pub(crate) async fn put_lists_aside(&self, record: &mut CellRecord) -> Result<()> {
         if let Some((name, lists)) = self.put_if_long(&mut record.lists).await? {
+            // Whoever decides when to ask for them again need not open one object for each cell.
+            if lists.failed_channels.len() <= MAX_INLINE {
+                record.lists.failed_channels.clone_from(&lists.failed_channels);
+            }
             record.lists_aside = Some(ListsAside {
                 xxh3: name,
                 missing_channels: lists.missing_channels.len() as u64,

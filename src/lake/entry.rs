@@ -88,7 +88,8 @@ pub struct CellRecord {
     /// The lists, or where they are.
     #[serde(flatten)]
     pub lists: Lists,
-    /// Set when the lists were too long for the entry: they are an object of their own.
+    /// Set when the lists were too long for the entry: they are an object of their own, and here are the channels that failed, if
+    /// these are few.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lists_aside: Option<ListsAside>,
     /// Lines by kind.

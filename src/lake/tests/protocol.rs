@@ -159,6 +159,12 @@ pub(super) async fn long_lists_lie_aside_once(place: &Place) {
     let records: Vec<_> = state.covers().map(|covered| covered.cover.record.clone()).collect();
     assert_eq!(records.iter().map(CellRecord::missing_channels).collect::<Vec<_>>(), [5000, 5000, 0]);
     assert_eq!(lake.lists(&records[1]).await.unwrap(), lists);
+    let in_entry = &records[1].lists;
+    assert_eq!(
+        (in_entry.len(), &in_entry.failed_channels),
+        (1, &lists.failed_channels),
+        "few that failed are there too"
+    );
     assert_eq!(lake.lists(&records[2]).await.unwrap().task_ids, ["t"]);
 
     let key = Key::Lists(records[0].lists_aside.as_ref().unwrap().xxh3.clone());

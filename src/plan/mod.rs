@@ -1,12 +1,14 @@
 //! What to export next: pure decisions from the state of the lake, the clock and the rules.
 
+mod exceptions;
+
 use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
-use uuid::Uuid;
 
+pub use self::exceptions::Fill;
 use crate::journal::Begun;
-use crate::lake::{Covered, State};
+use crate::lake::State;
 use crate::window::{Grid, Window, spans};
 
 /// How time is cut and when it is looked at again.
@@ -24,13 +26,6 @@ pub struct Rules {
 
 /// How long after it was asked for an export may still serve a replacement that someone asks for explicitly.
 const REPLACEMENT_KEEPS: SignedDuration = SignedDuration::from_hours(24);
-
-/// How long a channel that Stream could not export waits until it is asked for again.
-const SHORTEST_WAIT: SignedDuration = SignedDuration::from_hours(1);
-const LONGEST_WAIT: SignedDuration = SignedDuration::from_hours(24 * 7);
-
-/// Files that one fill reads and may write again.
-const MOST_FILLED_BYTES: u64 = 1 << 30;
 
 /// How far this machine's clock may be off from Stream's: what is settled by one of them must be so by the other.
 pub fn most_clock_offset(settle: SignedDuration) -> SignedDuration {
@@ -76,15 +71,6 @@ impl Span {
     pub fn declared(cells: Vec<Window>, replaces: bool) -> Self {
         Self { replaces, ..Self::extend(cells) }
     }
-}
-
-/// Adjacent cells that lack the same channels, which are asked for again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fill {
-    /// What is asked for.
-    pub span: Span,
-    /// The commit that each cell is from.
-    pub commit_ids: Vec<Uuid>,
 }
 
 impl Rules {
@@ -177,55 +163,6 @@ impl Rules {
             state.uncovered(day).is_empty() && state.covers_in(day).all(|covered| day.covers(&covered.cover.window));
         let reached = self.revisit.iter().filter_map(|age| day.until.saturating_add(*age).ok()).filter(|at| *at <= now);
         reached.max().filter(|at| is_whole && complete_at < *at)
-    }
-
-    /// Covered cells in `range` that lack channels which Stream could not export. With `now`, only those that have waited: an
-    /// hour since they were first asked for, then as long again as it has been since then.
-    pub fn exceptions<'a>(
-        &self,
-        state: &'a State,
-        range: Option<Window>,
-        now: Option<Timestamp>,
-    ) -> impl Iterator<Item = &'a Covered> {
-        state.covers().filter(move |Covered { cover, .. }| {
-            let waited = |now: Timestamp| {
-                let tried_for = cover.exported_at.duration_since(cover.complete_at());
-                now.duration_since(cover.exported_at) >= tried_for.clamp(SHORTEST_WAIT, LONGEST_WAIT)
-            };
-            cover.record.failed_channels() > 0
-                && range.is_none_or(|range| range.overlaps(&cover.window))
-                && now.is_none_or(waited)
-        })
-    }
-
-    /// Puts adjacent cells together that lack the same channels: one request asks for many of them. In order of their cells.
-    pub fn fills(&self, state: &State, lacking: Vec<(Covered, BTreeSet<String>)>) -> Vec<Fill> {
-        let bytes_of = |cells: &[Window]| -> u64 {
-            cells.iter().flat_map(|cell| state.files_of(*cell)).map(|live| live.file.bytes).sum()
-        };
-        let mut fills: Vec<Fill> = Vec::new();
-        for (Covered { cover, commit_id, .. }, channels) in lacking {
-            let fresh_since = after(cover.exported_at);
-            let goes_on = |Fill { span, .. }: &&mut Fill| {
-                let Window { since, until } = span.window();
-                span.only.as_ref() == Some(&channels)
-                    && until == cover.window.since
-                    && cover.window.until.duration_since(since) <= self.longest_span
-                    && bytes_of(&span.cells) + bytes_of(&[cover.window]) <= MOST_FILLED_BYTES
-            };
-            match fills.last_mut().filter(goes_on) {
-                Some(Fill { span, commit_ids }) => {
-                    span.cells.push(cover.window);
-                    span.fresh_since = span.fresh_since.max(fresh_since);
-                    commit_ids.push(commit_id);
-                }
-                None => fills.push(Fill {
-                    span: Span { only: Some(channels), ..Span::replace(vec![cover.window], fresh_since) },
-                    commit_ids: vec![commit_id],
-                }),
-            }
-        }
-        fills
     }
 }
 
