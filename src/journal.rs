@@ -285,16 +285,20 @@ impl Begun {
     }
 }
 
+/// The tasks of what was refused under these very limits.
+pub fn refused_tasks(begun: &[Begun], limits: Limits) -> HashSet<&str> {
+    let refused = begun.iter().filter_map(|begun| Some((begun, begun.refusal.as_ref()?)));
+    refused
+        .filter(|(_, refusal)| refusal.under == limits)
+        .flat_map(|(begun, refusal)| begun.tasks.iter().map(|task| &task.task_id).chain(&refusal.adopted))
+        .map(String::as_str)
+        .collect()
+}
+
 /// Takes out the tasks of what was refused under these very limits: they would be refused again. Yields the spans of which nothing
 /// is left, and those that may still be used.
 pub fn part_refused(mut begun: Vec<Begun>, limits: Limits) -> (Vec<Begun>, Vec<Begun>) {
-    let refused: HashSet<String> = begun
-        .iter()
-        .filter_map(|begun| Some((begun, begun.refusal.as_ref().filter(|refusal| refusal.under == limits)?)))
-        .flat_map(|(begun, refusal)| {
-            begun.tasks.iter().map(|task| &task.task_id).chain(&refusal.adopted).cloned().collect::<Vec<_>>()
-        })
-        .collect();
+    let refused: HashSet<String> = refused_tasks(&begun, limits).into_iter().map(str::to_owned).collect();
     for begun in &mut begun {
         begun.tasks.retain(|task| !refused.contains(&task.task_id));
     }
@@ -320,15 +324,25 @@ pub struct Adopted {
     pub asked: Window,
 }
 
+/// What other runs have asked for and may be used now, each with the time that it was asked for: of these channels alone, if there are
+/// some, since the rows of all others are to stay as they are.
+pub fn usable<'a>(
+    begun: &'a [Begun],
+    wanted: &'a SpanRecord,
+    fresh_since: Timestamp,
+    only: Option<&'a BTreeSet<String>>,
+) -> impl Iterator<Item = (&'a ExportTask, Window)> {
+    let is_kept = |task: &ExportTask| wanted.begun_at.duration_since(task.requested_at) < KEPT_BY_STREAM;
+    let is_of = move |task: &ExportTask| only.is_none_or(|only| task.cids.iter().all(|cid| only.contains(cid)));
+    let serving = begun.iter().filter(move |begun| begun.serves(wanted, fresh_since));
+    let tasks = serving.flat_map(|begun| begun.tasks.iter().rev().map(|task| (task, begun.span.asked)));
+    tasks.filter(move |(task, _)| is_kept(task) && is_of(task))
+}
+
 /// The tasks to follow instead of asking again, newest first: each channel is brought by the newest that it is in. Of a task
 /// that was asked for again in halves the halves are taken.
-pub fn adoptable(begun: &[Begun], wanted: &SpanRecord, fresh_since: Timestamp) -> Vec<Adopted> {
-    let tasks = begun
-        .iter()
-        .filter(|begun| begun.serves(wanted, fresh_since))
-        .flat_map(|begun| begun.tasks.iter().rev().map(|task| (task, begun.span.asked)));
-    let is_kept = |task: &ExportTask| wanted.begun_at.duration_since(task.requested_at) < KEPT_BY_STREAM;
-    let newest = newest_first(tasks.filter(|(task, _)| is_kept(task)).collect());
+pub fn adoptable<'a>(usable: impl Iterator<Item = (&'a ExportTask, Window)>) -> Vec<Adopted> {
+    let newest = newest_first(usable.collect());
     newest.into_iter().map(|(task, superseded, asked)| Adopted { task: task.clone(), superseded, asked }).collect()
 }
 
@@ -497,13 +511,13 @@ mod tests {
         };
         let wanted = SpanRecord { begun_at: at(60), ..span() };
         let ids = |wanted: &SpanRecord, since| -> Vec<String> {
-            adoptable(std::slice::from_ref(&begun), wanted, since)
+            adoptable(usable(std::slice::from_ref(&begun), wanted, since, None))
                 .into_iter()
                 .map(|adopted| adopted.task.task_id)
                 .collect()
         };
         assert_eq!(ids(&wanted, at(0)), ["other", "half", "whole"]);
-        let whole = &adoptable(std::slice::from_ref(&begun), &wanted, at(0))[2];
+        let whole = &adoptable(usable(std::slice::from_ref(&begun), &wanted, at(0), None))[2];
         assert_eq!(whole.superseded, BTreeSet::from(["a:1".to_owned()]));
         let earlier_by_clock = SpanRecord { begun_at: at(0) - SignedDuration::from_millis(900), ..wanted.clone() };
         assert_eq!(ids(&earlier_by_clock, at(0)), ["other", "half", "whole"]);
@@ -534,9 +548,24 @@ mod tests {
         };
         let tasks = vec![at(12, "whole", &["a:1", "a:2"]), at(3, "left", &["a:1"]), at(7, "right", &["a:2"])];
         let begun = Begun { run_id: Uuid::nil(), span: span(), tasks, records: Vec::new(), refusal: None };
-        let adopted = adoptable(&[begun], &span(), Timestamp::MIN);
+        let adopted = adoptable(usable(&[begun], &span(), Timestamp::MIN, None));
         let ids: Vec<&str> = adopted.iter().map(|adopted| adopted.task.task_id.as_str()).collect();
         assert_eq!(ids, ["right", "left"]);
+    }
+
+    #[test]
+    fn a_task_that_is_not_used_brings_no_channel() {
+        let task = |minutes: i64, id: &str, cids: &[&str]| ExportTask {
+            task_id: id.to_owned(),
+            requested_at: span().begun_at + SignedDuration::from_mins(minutes),
+            cids: cids.iter().map(|cid| (*cid).to_owned()).collect(),
+        };
+        let tasks = vec![task(0, "older", &["a:1", "a:2"]), task(1, "newer", &["a:2", "a:3"])];
+        let begun = [Begun { run_id: Uuid::nil(), span: span(), tasks, records: Vec::new(), refusal: None }];
+        let only = BTreeSet::from(["a:1".to_owned(), "a:2".to_owned()]);
+        let adopted = adoptable(usable(&begun, &span(), Timestamp::MIN, Some(&only)));
+        assert_eq!(adopted.len(), 1, "the other has rows of a channel that is to stay as it is");
+        assert_eq!((adopted[0].task.task_id.as_str(), adopted[0].superseded.len()), ("older", 0));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use chatlake::decode::{Decoder, Routes, Tally, Task};
 use chatlake::decompress::Decompress;
 use chatlake::export::ExportTask;
 use chatlake::file_type::stranger;
-use chatlake::journal::{Adopted, Begun, Record, adoptable};
+use chatlake::journal::{Adopted, Begun, Record, adoptable, usable};
 use chatlake::lake::entry::{Entry, Lists};
 use chatlake::lake::identity::Identity;
 use chatlake::lake::{Key, State, snapshot};
@@ -252,7 +252,7 @@ fn journal(bytes: &[u8]) {
         }
     }
     for wanted in &begun {
-        let adopted = adoptable(&begun, &wanted.span, wanted.span.begun_at);
+        let adopted = adoptable(usable(&begun, &wanted.span, wanted.span.begun_at, None));
         // A task may name a channel twice, but no channel is in two tasks.
         let names = |adopted: &Adopted| -> BTreeSet<String> {
             adopted.task.cids.iter().filter(|cid| !adopted.superseded.contains(*cid)).cloned().collect()

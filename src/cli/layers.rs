@@ -86,8 +86,10 @@ fn of_variable(mut error: clap::Error, arguments: &[OsString]) -> clap::Error {
     };
     let tip = match (error.kind(), error.get(ContextKind::InvalidArg)) {
         // Of the two, one that is a variable wants the other.
-        (ErrorKind::MissingRequiredArgument, _) => {
-            let set = ["--since", "--until"].into_iter().find_map(|flag| Some((flag, variable_for(flag)?)));
+        (ErrorKind::MissingRequiredArgument, Some(ContextValue::Strings(missing))) => {
+            let lacks = |flag: &str| missing.iter().any(|usage| usage.split(' ').next() == Some(flag));
+            let pairs = [("--since", "--until"), ("--until", "--since")].into_iter().filter(|(_, other)| lacks(other));
+            let set = pairs.into_iter().find_map(|(flag, _)| Some((flag, variable_for(flag)?)));
             set.map(|(flag, variable)| format!("{flag} is there by the variable {variable}"))
         }
         (_, Some(ContextValue::String(usage))) => {

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::{AT_ONCE, ROUNDS, expired, find, objects, too_busy};
 use crate::error::{Error, Kind, Result};
-use crate::lake::{DataFile, Key, Lake, State};
+use crate::lake::{Covered, DataFile, Key, Lake, State};
 use crate::schema::NAMES;
 use crate::window::{Window, utc_date};
 
@@ -48,11 +48,13 @@ pub struct Files {
 }
 
 impl Filter {
+    fn is_in_time(&self, cell: Window) -> bool {
+        self.since.is_none_or(|since| cell.until > since) && self.until.is_none_or(|until| cell.since < until)
+    }
+
     fn takes(&self, file: &DataFile) -> bool {
         let in_time = match file.cell {
-            Some(cell) => {
-                self.since.is_none_or(|since| cell.until > since) && self.until.is_none_or(|until| cell.since < until)
-            }
+            Some(cell) => self.is_in_time(cell),
             // Snapshots, exports of users and quarantine belong to an export as a whole.
             None => self.since.is_none() && self.until.is_none(),
         };
@@ -61,9 +63,14 @@ impl Filter {
     }
 }
 
-/// When a file was begun, by the clock of whoever wrote it: ids are UUIDs of version 7.
+/// When a file was begun, by the clock of whoever wrote it.
 fn written_at(file: &DataFile) -> Option<Timestamp> {
-    let (seconds, nanoseconds) = Uuid::parse_str(&file.id).ok()?.get_timestamp()?.to_unix();
+    made_at(Uuid::parse_str(&file.id).ok()?)
+}
+
+/// Ids are UUIDs of version 7, which begin with the time.
+fn made_at(id: Uuid) -> Option<Timestamp> {
+    let (seconds, nanoseconds) = id.get_timestamp()?.to_unix();
     Timestamp::new(i64::try_from(seconds).ok()?, i32::try_from(nanoseconds).ok()?).ok()
 }
 
@@ -78,7 +85,7 @@ pub async fn files(lake: &Lake, filter: &Filter) -> Result<Files> {
         let entry = state.next() - 1;
         let gone = match locate(lake, &state, filter).await? {
             Ok(files) => {
-                let emptied = filter.written_since.map_or_else(Vec::new, |since| emptied(&state, since));
+                let emptied = filter.written_since.map_or_else(Vec::new, |since| emptied(&state, filter, since));
                 return Ok(Files { lake: lake.display_url().to_owned(), entry, files, emptied });
             }
             Err(gone) => gone,
@@ -92,21 +99,23 @@ pub async fn files(lake: &Lake, filter: &Filter) -> Result<Files> {
     Err(too_busy())
 }
 
-/// Partitions that have lost their last row by an export since then, which no file tells. Pure.
-fn emptied(state: &State, since: Timestamp) -> Vec<String> {
-    let lost = state.covers().map(|covered| &covered.cover).filter(|cover| cover.exported_at >= since);
-    let partitions = lost.filter(|cover| cover.record.vanished > 0).flat_map(|cover| {
-        let day = Window::day_of(cover.window.since);
-        let has_none = move |dataset: &&String| {
-            state
-                .covers_in(day)
-                .flat_map(|covered| state.files_of(covered.cover.window))
-                .all(|live| live.file.dataset != **dataset)
-        };
-        let partition = format!("event_date={}", utc_date(day.since));
-        cover.record.rows.keys().filter(has_none).map(move |dataset| format!("{dataset}/{partition}"))
+/// Days that have lost their last row by a commit since then, which no file tells: `messages/event_date=2026-01-31`. Pure.
+fn emptied(state: &State, filter: &Filter, since: Timestamp) -> Vec<String> {
+    let is_asked = |window: Window| filter.is_in_time(window);
+    let is_of = |dataset: &str| filter.dataset.as_ref().is_none_or(|only| only == dataset);
+    let lost = state.covers().filter(|Covered { cover, commit_id, .. }| {
+        let is_late = made_at(*commit_id).is_none_or(|at| at >= since);
+        is_late && cover.record.vanished > 0 && is_asked(cover.window)
     });
-    partitions.collect::<BTreeSet<_>>().into_iter().collect()
+    let emptied = lost.flat_map(|Covered { cover, .. }| {
+        let day = Window::day_of(cover.window.since);
+        let files = state.covers_in(day).flat_map(|covered| state.files_of(covered.cover.window));
+        let left: BTreeSet<&str> = files.map(|live| live.file.dataset.as_str()).collect();
+        let gone = cover.record.rows.keys().filter(move |dataset| !left.contains(dataset.as_str()));
+        gone.filter(|dataset| is_of(dataset))
+            .map(move |dataset| format!("{dataset}/event_date={}", utc_date(day.since)))
+    });
+    emptied.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// The selected files of a state, or one that is not there whole.

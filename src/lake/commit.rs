@@ -1,5 +1,7 @@
 //! Committing: settle what is pending, rebase on the log as it is, put, settle. Losing a race is a new round, not an error.
 
+use std::collections::HashSet;
+
 use object_store::{ObjectStoreExt, PutPayload};
 use uuid::Uuid;
 
@@ -34,11 +36,12 @@ impl Lake {
                 Rebased::Nothing(outcome) => return Ok(outcome),
                 Rebased::Actions { actions, superseded } => (actions, superseded),
             };
+            let mut put = HashSet::new();
             for action in &mut actions {
                 match action {
-                    Action::Cover(cover) => self.put_lists_aside(&mut cover.record).await?,
+                    Action::Cover(cover) => self.put_lists_aside(&mut cover.record, &mut put).await?,
                     Action::UserExport(export) => {
-                        export.lists_aside = self.put_if_long(&mut export.lists).await?.map(|(name, _)| name);
+                        export.lists_aside = self.put_if_long(&mut export.lists, &mut put).await?.map(|(name, _)| name);
                     }
                     _ => {}
                 }
@@ -167,9 +170,9 @@ impl Lake {
         }
     }
 
-    /// Moves lists of a cell that are too long for an entry to an object of their own.
-    pub(crate) async fn put_lists_aside(&self, record: &mut CellRecord) -> Result<()> {
-        if let Some((name, lists)) = self.put_if_long(&mut record.lists).await? {
+    /// Moves lists of a cell that are too long for an entry to an object of their own. `put` has the names of those that are there.
+    pub(crate) async fn put_lists_aside(&self, record: &mut CellRecord, put: &mut HashSet<String>) -> Result<()> {
+        if let Some((name, lists)) = self.put_if_long(&mut record.lists, put).await? {
             // Whoever decides when to ask for them again need not open one object for each cell.
             if lists.failed_channels.len() <= MAX_INLINE {
                 record.lists.failed_channels.clone_from(&lists.failed_channels);
@@ -185,16 +188,18 @@ impl Lake {
     }
 
     /// Takes lists that are too long for an entry and makes an object of them. It is named by content, so that cells share it.
-    async fn put_if_long(&self, lists: &mut Lists) -> Result<Option<(String, Lists)>> {
+    async fn put_if_long(&self, lists: &mut Lists, put: &mut HashSet<String>) -> Result<Option<(String, Lists)>> {
         if lists.len() <= MAX_INLINE {
             return Ok(None);
         }
         let lists = std::mem::take(lists);
         let (name, bytes) = lists.to_json();
-        self.store()
-            .put(&Key::Lists(name.clone()).path(), PutPayload::from(bytes))
-            .await
-            .map_err(|error| store_error("cannot write the lists of an entry", self.display_url(), error))?;
+        if put.insert(name.clone()) {
+            self.store()
+                .put(&Key::Lists(name.clone()).path(), PutPayload::from(bytes))
+                .await
+                .map_err(|error| store_error("cannot write the lists of an entry", self.display_url(), error))?;
+        }
         Ok(Some((name, lists)))
     }
 }

@@ -15,7 +15,7 @@ use url::Url;
 
 use super::requests::ToldRequests;
 use crate::error::{Error, Kind, Result};
-use crate::mounted;
+use crate::mounted::{self, MountedError};
 
 /// The process environment, or what stands for it.
 pub type Env = BTreeMap<String, String>;
@@ -57,7 +57,11 @@ fn with_mounted(env: &Env) -> Result<Env> {
         if set(name).is_some() {
             return Err(usage(format!("both `{name}` and `{name}_FILE` are set"), "unset one of them"));
         }
-        all.insert(name.to_owned(), mounted::read(name, path)?);
+        match mounted::read(name, path) {
+            // Keys that stay have none, and templates mount all three.
+            Err(MountedError::Empty("AWS_SESSION_TOKEN")) => {}
+            held => drop(all.insert(name.to_owned(), held?)),
+        }
     }
     Ok(all)
 }
@@ -354,6 +358,9 @@ mod tests {
         let empty = file("empty", "\n");
         let error = refusal("s3://bucket/prefix", &[("AWS_ACCESS_KEY_ID_FILE", &empty), files[1]]).await;
         assert_eq!((error.kind(), error.report().contains("is empty")), (Kind::Permission, true));
+        let with_token = [files[0], files[1], ("AWS_SESSION_TOKEN_FILE", &empty)];
+        let env: Env = with_token.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        assert!(!with_mounted(&env).unwrap().contains_key("AWS_SESSION_TOKEN"));
     }
 
     #[tokio::test]

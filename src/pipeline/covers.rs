@@ -1,6 +1,6 @@
 //! The cells of an exported span as they will stand in the log.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::Timestamp;
 
@@ -43,8 +43,9 @@ impl Pipeline<'_> {
         };
         if span.only.is_none() && !span.merges {
             // Long ones are not held once for each cell of years.
-            self.lake.put_lists_aside(&mut shared).await?;
+            self.lake.put_lists_aside(&mut shared, &mut HashSet::new()).await?;
         }
+        let mut last_lists = (None, Lists::default());
         let mut covers = Vec::new();
         let mut unchanged = Vec::new();
         for (index, (cell, window)) in written.cells.iter().enumerate() {
@@ -56,10 +57,9 @@ impl Pipeline<'_> {
                 .map(|(_, name)| (*name, written.contents.get(&(cell, *name)).copied().unwrap_or_default()))
                 .collect();
             let keep_files = match &span.only {
-                None if written.damaged.contains(window) => false,
+                _ if written.damaged.contains(window) => false,
                 None => span.replaces && is_unchanged(state, *window, &contents, &written.files, cell),
-                // Nothing new came, so what was written is what was there.
-                Some(_) => !tally.cells.contains(&cell),
+                Some(_) => is_as_it_was(state, *window, &contents),
             };
             if keep_files {
                 unchanged.push(*window);
@@ -98,7 +98,12 @@ impl Pipeline<'_> {
             if span.only.is_some()
                 && let Some(filled) = state.covers_in(*window).next()
             {
-                fill(&mut cover, &filled.cover, self.lake.lists(&filled.cover.record).await?);
+                let name = filled.cover.record.lists_aside.as_ref().map(|aside| aside.xxh3.clone());
+                // Cells of one export have one object between them.
+                if name.is_none() || last_lists.0 != name {
+                    last_lists = (name, self.lake.lists(&filled.cover.record).await?);
+                }
+                fill(&mut cover, &filled.cover, last_lists.1.clone());
             }
             if span.merges {
                 for Covered { cover: before, .. } in state.covers_in(*window) {
@@ -122,10 +127,27 @@ impl Pipeline<'_> {
 /// A cover of a few channels becomes one of the whole cell: what it does not speak of is as it was.
 fn fill(cover: &mut Cover, before: &Cover, lists: Lists) {
     cover.as_of = Some(before.complete_at());
+    if cover.keep_files {
+        // No row is of a task that brought nothing.
+        cover.record.lists.task_ids.clear();
+    }
     accumulate(&mut cover.record, &before.record, lists);
     cover.record.channels_asked = before.record.channels_asked;
-    // The hash of all rows is not known: the next revisit compares with nothing and writes the cell anew.
-    cover.record.content.clear();
+    if cover.keep_files {
+        cover.record.content.clone_from(&before.record.content);
+    } else {
+        // The hash of all rows is not known: the next revisit compares with nothing and writes the cell anew.
+        cover.record.content.clear();
+    }
+}
+
+/// Whether nothing new came for a cell and nothing vanished from it, so that what was written is what was there.
+fn is_as_it_was(state: &State, window: Window, contents: &BTreeMap<&str, Content>) -> bool {
+    let Some(before) = state.covers_in(window).next().map(|covered| &covered.cover.record) else { return false };
+    contents.iter().all(|(name, content)| {
+        // The hash is a sum over what came.
+        content.hash == 0 && content.vanished == 0 && before.rows.get(*name).copied().unwrap_or(0) == content.rows
+    })
 }
 
 /// A record that speaks of what came now speaks of what came before as well.

@@ -41,6 +41,13 @@ pub struct Counts {
     pub bytes: AtomicU64,
 }
 
+impl Counts {
+    /// More than before if any export was asked for or read since then.
+    pub fn touched(&self) -> u64 {
+        self.requested.load(Relaxed) + self.bytes.load(Relaxed)
+    }
+}
+
 /// What became of the requests of a span.
 #[derive(Clone, Debug, Default)]
 pub struct Requests {

@@ -22,6 +22,7 @@ mod users;
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -36,7 +37,7 @@ use crate::cpu::Cpu;
 use crate::decode::{NumberedCells, Tally, hidden_schema, numbered};
 use crate::error::{Error, Kind, Result};
 use crate::export::Client;
-use crate::journal::{Begun, Journal, Record, SpanRecord, adoptable};
+use crate::journal::{Begun, Journal, Record, SpanRecord, adoptable, refused_tasks, usable};
 use crate::lake::{DataFile, Key, Lake, Mode, Proposal, Source, State};
 use crate::plan::Span;
 use crate::progress::Progress;
@@ -139,12 +140,12 @@ impl Pipeline<'_> {
             replaces: span.replaces,
             options: self.settings.export,
         };
-        let mut adopted = adoptable(asking.begun, &record, span.fresh_since);
-        if let Some(only) = &span.only {
-            adopted.retain(|adopted| adopted.task.cids.iter().all(|cid| only.contains(cid)));
-        }
-        let used: Vec<String> = adopted.iter().map(|adopted| adopted.task.task_id.clone()).collect();
+        let usable = || usable(asking.begun, &record, span.fresh_since, span.only.as_ref());
+        let adopted = adoptable(usable());
+        // Those that newer ones supersede as well: without the newer ones they would be next.
+        let used: Vec<String> = usable().map(|(task, _)| task.task_id.clone()).collect();
         let asked = record.asked;
+        let requested = asking.counts.requested.load(Relaxed);
         let number = asking.journal.write(&Record::Span(record)).await?;
         let exports = Exports::new(self, asking, span.cells.clone(), asked, number);
         let channels = match &span.only {
@@ -157,16 +158,26 @@ impl Pipeline<'_> {
             self.stage(state, span, before, decoded).await
         };
         let staged = staged.await;
-        let refused = Record::Refused { span: number, under: self.settings.limits(), adopted: used };
-        // The refusal is what is told. Without the record the next run looks at the same exports.
-        if staged.as_ref().is_err_and(|refusal| refusal.kind() == Kind::Data)
-            && let Err(error) = asking.journal.write(&refused).await
-        {
-            tracing::warn!(error = error.report(), "the refusal is not written down");
+        if staged.as_ref().is_err_and(|refusal| refusal.kind() == Kind::Data) {
+            let has_asked = asking.counts.requested.load(Relaxed) > requested;
+            self.write_refusal(asking, number, used, has_asked).await;
         }
         let mut exported = staged?;
         exported.proposal.origin = origin;
         Ok(exported)
+    }
+
+    /// Writes down what was refused, unless all of it is known to be. The refusal is what is told: without the record the next run
+    /// looks at the same exports.
+    async fn write_refusal(&self, asking: &Asking<'_>, span: u32, adopted: Vec<String>, has_asked: bool) {
+        let under = self.settings.limits();
+        let known = refused_tasks(asking.begun, under);
+        if !has_asked && adopted.iter().all(|id| known.contains(id.as_str())) {
+            return;
+        }
+        if let Err(error) = asking.journal.write(&Record::Refused { span, under, adopted }).await {
+            tracing::warn!(error = error.report(), "the refusal is not written down");
+        }
     }
 
     /// From rows to a proposal: checks, sorts and writes.

@@ -13,16 +13,67 @@ use crate::window::Window;
 const SHORTEST_WAIT: SignedDuration = SignedDuration::from_hours(1);
 const LONGEST_WAIT: SignedDuration = SignedDuration::from_hours(24 * 7);
 
-/// Files that one fill reads and may write again.
+/// What one fill reads and may write again, and how many channels its cells name in all.
 const MOST_FILLED_BYTES: u64 = 1 << 30;
+const MOST_FILLED_CHANNELS: usize = 20_000;
 
-/// Adjacent cells that lack the same channels, which are asked for again.
+/// Adjacent cells that lack the same channels, which are asked for again: one request asks for all of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fill {
-    /// What is asked for.
-    pub span: Span,
-    /// The commit that each cell is from.
-    pub commit_ids: Vec<Uuid>,
+    /// The channels.
+    channels: BTreeSet<String>,
+    /// The cells, each with the commit that it is from and when it was exported.
+    cells: Vec<(Window, Uuid, Timestamp)>,
+    /// Size of their files.
+    bytes: u64,
+}
+
+impl Fill {
+    /// Of one cell.
+    pub fn of(state: &State, Covered { cover, commit_id, .. }: &Covered, channels: BTreeSet<String>) -> Self {
+        let bytes = state.files_of(cover.window).map(|live| live.file.bytes).sum();
+        Self { channels, cells: vec![(cover.window, *commit_id, cover.exported_at)], bytes }
+    }
+
+    /// Takes up a cell that follows, if the two go together in a span that is no longer than this.
+    pub fn join(&mut self, next: Self, longest_span: SignedDuration) -> Result<(), Self> {
+        let (since, until, after) = (self.cells[0].0.since, self.window().until, next.window());
+        let fits = self.channels == next.channels
+            && until == after.since
+            && after.until.duration_since(since) <= longest_span
+            && self.bytes + next.bytes <= MOST_FILLED_BYTES
+            && (self.cells.len() + next.cells.len()) * self.channels.len() <= MOST_FILLED_CHANNELS;
+        if !fits {
+            return Err(next);
+        }
+        self.cells.extend(next.cells);
+        self.bytes += next.bytes;
+        Ok(())
+    }
+
+    /// The cells one by one.
+    pub fn apart(self) -> impl ExactSizeIterator<Item = Self> {
+        let Self { channels, cells, bytes } = self;
+        cells.into_iter().map(move |cell| Self { channels: channels.clone(), cells: vec![cell], bytes })
+    }
+
+    /// Whether the cells are what they were when they were looked at.
+    pub fn stands(&self, state: &State) -> bool {
+        self.cells.iter().all(|(cell, id, _)| state.covers_in(*cell).any(|now| now.commit_id == *id))
+    }
+
+    /// What is to be asked for.
+    pub fn span(&self) -> Span {
+        let exported_at = self.cells.iter().map(|(.., exported_at)| *exported_at).max();
+        let cells = self.cells.iter().map(|(cell, ..)| *cell).collect();
+        let fresh_since = exported_at.map_or(Timestamp::MIN, after);
+        Span { only: Some(self.channels.clone()), ..Span::replace(cells, fresh_since) }
+    }
+
+    fn window(&self) -> Window {
+        let (first, last) = (self.cells[0].0, self.cells[self.cells.len() - 1].0);
+        Window { since: first.since, until: last.until }
+    }
 }
 
 impl Rules {
@@ -41,37 +92,6 @@ impl Rules {
                 && range.is_none_or(|range| range.overlaps(&cover.window))
                 && due_at.as_ref().is_none_or(|(failing, now)| failing.is_due(cover, *now))
         })
-    }
-
-    /// Puts adjacent cells together that lack the same channels: one request asks for many of them. In order of their cells.
-    pub fn fills(&self, state: &State, lacking: Vec<(Covered, BTreeSet<String>)>) -> Vec<Fill> {
-        let bytes_of = |cell: Window| -> u64 { state.files_of(cell).map(|live| live.file.bytes).sum() };
-        let mut fills: Vec<Fill> = Vec::new();
-        let mut filled_bytes = 0;
-        for (Covered { cover, commit_id, .. }, channels) in lacking {
-            let (cell, fresh_since) = (cover.window, after(cover.exported_at));
-            filled_bytes += bytes_of(cell);
-            let goes_on = |Fill { span, .. }: &&mut Fill| {
-                let Window { since, until } = span.window();
-                span.only.as_ref() == Some(&channels)
-                    && until == cell.since
-                    && cell.until.duration_since(since) <= self.longest_span
-                    && filled_bytes <= MOST_FILLED_BYTES
-            };
-            match fills.last_mut().filter(goes_on) {
-                Some(Fill { span, commit_ids }) => {
-                    span.cells.push(cell);
-                    span.fresh_since = span.fresh_since.max(fresh_since);
-                    commit_ids.push(commit_id);
-                }
-                None => {
-                    filled_bytes = bytes_of(cell);
-                    let span = Span { only: Some(channels), ..Span::replace(vec![cell], fresh_since) };
-                    fills.push(Fill { span, commit_ids: vec![commit_id] });
-                }
-            }
-        }
-        fills
     }
 }
 
@@ -191,15 +211,22 @@ mod tests {
             (&["a", "b"], 9, 9),
         ]);
         let rules = rules();
-        let lacking = rules.exceptions(&state, None, None).map(|covered| {
+        let mut fills: Vec<Fill> = Vec::new();
+        for covered in rules.exceptions(&state, None, None) {
             let names = covered.cover.record.lists.failed_channels.iter().map(|failed| failed.cid.clone());
-            (covered.clone(), names.collect())
-        });
-        let fills = rules.fills(&state, lacking.collect());
-        let cells: Vec<usize> = fills.iter().map(|fill| fill.span.cells.len()).collect();
+            let next = Fill::of(&state, covered, names.collect());
+            let joined = match fills.last_mut() {
+                Some(last) => last.join(next, rules.longest_span),
+                None => Err(next),
+            };
+            fills.extend(joined.err());
+        }
+        let cells: Vec<usize> = fills.iter().map(|fill| fill.span().cells.len()).collect();
         // Three hours are the longest span.
         assert_eq!(cells, [3, 1, 1, 1]);
-        assert_eq!(fills[0].span.fresh_since, after(at("2026-01-01T10:00:00Z")));
-        assert!(fills.iter().all(|fill| fill.commit_ids.len() == fill.span.cells.len() && fill.span.replaces));
+        let span = fills[0].span();
+        assert_eq!((span.fresh_since, span.replaces), (after(at("2026-01-01T10:00:00Z")), true));
+        assert!(fills.iter().all(|fill| fill.stands(&state)));
+        assert_eq!(fills.swap_remove(0).apart().map(|one| one.span().cells.len()).collect::<Vec<_>>(), [1, 1, 1]);
     }
 }

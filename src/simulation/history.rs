@@ -279,6 +279,8 @@ impl Stage {
                 }
             }
         };
+        // Whoever has looked may sleep while another makes one.
+        let is_first = self.reader.state().next() == 1;
         let ended = tokio::select! {
             biased;
             () = actor.death() => None,
@@ -304,11 +306,7 @@ impl Stage {
                 Ok(Some(summary.status))
             }
             // There is no lake yet.
-            Some(error)
-                if work == Work::Channels(Job::Revisit)
-                    && error.kind() == Kind::Usage
-                    && self.reader.state().next() == 1 =>
-            {
+            Some(error) if work == Work::Channels(Job::Revisit) && error.kind() == Kind::Usage && is_first => {
                 Ok(Some(summary.status))
             }
             Some(error) if rough => {

@@ -9,7 +9,7 @@ use crate::figures::count;
 use crate::lake::State;
 use crate::settings::Settings;
 
-/// How far in the future a range may end and still be waited for.
+/// How far in the future a range may end and still be waited for, until it has settled.
 const LONGEST_WAIT: SignedDuration = SignedDuration::from_hours(24);
 
 /// A time that was asked for, and may be ahead of Stream's.
@@ -24,10 +24,7 @@ pub(super) struct Ahead {
 impl Run<'_> {
     /// Refuses what can only be a mistake: a time far ahead, and a new lake of a selection that no channel is in.
     pub(super) async fn refuse_mistakes(&self, state: &State, ahead: Option<Ahead>, now: Timestamp) -> Result<()> {
-        let settled_at = self.settings.rules.settled_at(now);
-        if let Some(Ahead { option, given, .. }) =
-            ahead.filter(|ahead| ahead.ends.duration_since(settled_at) > LONGEST_WAIT)
-        {
+        if let Some(Ahead { option, given, .. }) = ahead.filter(|ahead| ahead.ends.duration_since(now) > LONGEST_WAIT) {
             let days = given.duration_since(now).as_hours() / 24;
             return Err(Error::new(Kind::Usage, format!("{option} is {given}, {} ahead", count(days.max(1), "day")))
                 .hint(

@@ -3,6 +3,7 @@
 mod mistakes;
 mod preview;
 
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -41,6 +42,11 @@ pub enum Job {
     Revisit,
     /// This range, newest first and in spans as long as they may be.
     Backfill(Window),
+}
+
+/// Tells an error beside the one that the run ends with.
+fn tell_other(error: &Error) {
+    tracing::error!(error = error.report(), "this failed too");
 }
 
 /// One run.
@@ -105,20 +111,23 @@ impl<'a> Run<'a> {
 
     async fn execute_in_span(mut self, job: Job, stop: impl Future<Output = Error>) -> (Summary, Option<Error>) {
         let begun = Instant::now();
-        let result = tokio::select! {
+        let mut stop = pin!(stop);
+        let ended = tokio::select! {
             biased;
-            result = self.job(job) => result,
-            error = stop => Err(error),
+            result = self.job(job) => Ok(result),
+            error = &mut stop => Err(error),
         };
-        match result {
-            // What was asked for and not brought in is for the run that comes next.
-            Ok(()) if self.has_unfinished_span => self.journal.quiet(LONGEST_ANSWER).await,
-            Ok(()) => self.journal.end().await,
-            Err(error) => {
-                // Answers that are on their way are waited for and written down, whatever ends the run.
-                let is_stopped = matches!(error.kind(), Kind::Interrupted | Kind::Terminated);
-                self.journal.quiet(if is_stopped { LONGEST_STOP } else { LONGEST_ANSWER }).await;
-                self.keep(error);
+        // Answers that are on their way are waited for and written down, whatever ends the run: what was asked for and not brought in is
+        // for the run that comes next.
+        match ended {
+            Ok(Ok(())) if !self.has_unfinished_span => self.journal.end().await,
+            Ok(result) => {
+                result.err().into_iter().for_each(|error| self.keep(error));
+                self.quiet(stop).await;
+            }
+            Err(stopped) => {
+                self.keep(stopped);
+                self.journal.quiet(LONGEST_STOP).await;
             }
         }
         self.progress.finish();
@@ -127,13 +136,24 @@ impl<'a> Run<'a> {
         (self.summary, self.error)
     }
 
+    /// Waits until every request in flight is answered, or is given up; for less once it is told to stop.
+    async fn quiet(&mut self, stop: Pin<&mut impl Future<Output = Error>>) {
+        tokio::select! {
+            biased;
+            () = self.journal.quiet(LONGEST_ANSWER) => {}
+            stopped = stop => {
+                let other = self.error.replace(stopped);
+                other.into_iter().for_each(|other| tell_other(&other));
+                self.journal.quiet(LONGEST_STOP).await;
+            }
+        }
+    }
+
     /// Keeps the error that decides the exit code, and tells the other.
     fn keep(&mut self, error: Error) {
         let is_weaker = self.error.as_ref().is_some_and(|kept| kept.kind().weight() >= error.kind().weight());
         let other = if is_weaker { Some(error) } else { self.error.replace(error) };
-        if let Some(other) = other {
-            tracing::error!(error = other.report(), "this failed too");
-        }
+        other.into_iter().for_each(|other| tell_other(&other));
     }
 
     async fn job(&mut self, job: Job) -> Result<()> {
@@ -268,10 +288,7 @@ impl<'a> Run<'a> {
             }
             match self.span(state, &span, None).await {
                 // One damaged day holds up no other.
-                Err(error) if error.kind() == Kind::Data => {
-                    self.has_unfinished_span = true;
-                    self.keep(error);
-                }
+                Err(error) if error.kind() == Kind::Data => self.give_up(error),
                 result => result?,
             }
         }
@@ -307,23 +324,67 @@ impl<'a> Run<'a> {
 
     /// Asks again for the channels that Stream could not export before. All other rows stay as they are.
     async fn fill(&mut self, state: &mut State, cells: Vec<Covered>) -> Result<()> {
-        let mut lacking = Vec::new();
+        let mut open: Option<Fill> = None;
         for covered in cells {
             // A channel that has failed just now is left to the next run.
             if self.summary.cells.iter().any(|cell| cell.since == covered.cover.window.since && cell.is_done()) {
                 continue;
             }
-            let failed = self.lake.lists(&covered.cover.record).await?.failed_channels;
-            lacking.push((covered, failed.into_iter().map(|exception| exception.cid).collect()));
+            let failed = match self.lake.lists(&covered.cover.record).await {
+                Err(error) if error.kind() == Kind::Data => {
+                    self.give_up(error);
+                    continue;
+                }
+                lists => lists?.failed_channels,
+            };
+            let channels = failed.into_iter().map(|exception| exception.cid).collect();
+            let next = Fill::of(state, &covered, channels);
+            let joined = match &mut open {
+                Some(fill) => fill.join(next, self.settings.rules.longest_span),
+                None => Err(next),
+            };
+            if let Err(next) = joined
+                && let Some(fill) = open.replace(next)
+            {
+                self.ask_again(state, fill).await?;
+            }
         }
-        for Fill { span, commit_ids } in self.settings.rules.fills(state, lacking) {
-            self.lake.refresh(state).await?;
-            let is_there = |(cell, id): (&Window, &uuid::Uuid)| state.covers_in(*cell).any(|now| now.commit_id == *id);
-            if span.cells.iter().zip(&commit_ids).all(is_there) {
-                self.span(state, &span, None).await?;
+        match open {
+            Some(fill) => self.ask_again(state, fill).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Asks for what cells lack. One that is damaged, or that another run has replaced meanwhile, holds up no other.
+    async fn ask_again(&mut self, state: &mut State, fill: Fill) -> Result<()> {
+        self.lake.refresh(state).await?;
+        let before = self.counts.touched();
+        let failed = match fill.stands(state) {
+            true => match self.span(state, &fill.span(), None).await {
+                Err(error) if error.kind() == Kind::Data => Some(error),
+                result => return result,
+            },
+            false => None,
+        };
+        // What was refused for its exports would be so for each cell.
+        let has_touched = self.counts.touched() > before;
+        let parts = fill.apart();
+        match failed {
+            Some(error) if has_touched || parts.len() == 1 => self.give_up(error),
+            _ if parts.len() == 1 => {}
+            _ => {
+                for part in parts {
+                    Box::pin(self.ask_again(state, part)).await?;
+                }
             }
         }
         Ok(())
+    }
+
+    /// Goes on without something. Its journal is for the run that comes next.
+    fn give_up(&mut self, error: Error) {
+        self.has_unfinished_span = true;
+        self.keep(error);
     }
 
     /// Deletes what journals say of spans that are brought in. A run that is still at work has more in its own.
@@ -405,15 +466,13 @@ impl<'a> Run<'a> {
                 "{} could not be exported, such as `{cid}`: {reason}",
                 count(exported.requests.failed.len(), "channel")
             );
-            self.keep(
-                Error::new(Kind::ExportFailed, message)
-                    .hint(format!(
-                    "they are recorded as exceptions, and what else there is was committed; runs ask for them again, the first in an hour, \
+            self.keep(Error::new(Kind::ExportFailed, message).hint(format!(
+                "they are recorded as exceptions, and what else there is was committed; runs ask for them again, {}, \
                      `chatlake sync --since {} --until {}` at once",
-                    span.window().since,
-                    span.window().until
-                )),
-            );
+                if span.only.is_some() { "each time later" } else { "the first in an hour" },
+                span.window().since,
+                span.window().until
+            )));
         }
         Ok(())
     }

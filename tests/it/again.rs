@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::json;
+use simulator::{Effect, Fault};
 
 use crate::bench::{Bench, Ran, at, two_days};
 
@@ -77,6 +79,26 @@ fn what_a_dead_run_committed_is_settled_by_a_run_that_has_nothing_to_do() {
     bench.assert_exact("2026-01-05", "2026-01-07");
 }
 
+/// It may have failed already, and wait for an answer that tells what it has to pay for.
+#[test]
+fn a_run_that_failed_is_stopped_while_it_waits_for_an_answer() {
+    let bench = Bench::new(&two_days());
+    let slow = Effect::SlowBody { chunk_bytes: 1, delay_ms: 1_000 };
+    bench.simulator.add_fault(Fault { skip: 1, ..Fault::on("ExportChannels", slow) });
+    bench.simulator.add_fault(Fault::status("GetTask", 403).times(0));
+    let child = bench.start(&["sync", "--json", "--since", "2026-01-05", "--until", "2026-01-07"]);
+    while bench.simulator.calls_of("GetTask").is_empty() || bench.exports() < 2 {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // It has the refusal by then, whose answer was at once.
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+    let ran = Ran::from(child.wait_with_output().unwrap());
+    assert_eq!(ran.code, 143, "{ran:#?}");
+    assert!(ran.stderr.contains("this failed too"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("stopped before Stream had answered"), "{}", ran.stderr);
+}
+
 /// Starts a sync and stops it by this signal when Stream has begun both exports and the run waits for them.
 fn stopped(bench: &Bench, signal: &str, arguments: &[&str]) -> Ran {
     bench.simulator.change_switches(|switches| switches.task_polls = 1_000);
@@ -84,7 +106,7 @@ fn stopped(bench: &Bench, signal: &str, arguments: &[&str]) -> Ran {
     let asked = || bench.simulator.calls_of("GetTask").iter().map(|call| call.task_id.clone()).collect::<BTreeSet<_>>();
     while asked().len() < 2 {
         assert!(child.try_wait().unwrap().is_none(), "it ended early");
-        std::thread::sleep(std::time::Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(20));
     }
     assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
     let ran = Ran::from(child.wait_with_output().unwrap());

@@ -46,6 +46,9 @@ fn what_can_only_be_a_mistake_is_refused_before_a_lake_is_made() {
     assert!(found.contains("the app has no channel of this selection"), "{found}");
     let found = bench.run(&["check", "--json", "--channel", "taem:general"]).stdout;
     assert!(found.contains("not known to Stream: 1 of 1 selected channel"), "{found}");
+    // Of what has to settle for longer than a day nothing is ahead.
+    let settling = [&days[..], &["--plan", "--settle", "99999d"]].concat();
+    assert_eq!(bench.run(&settling).code, 0);
     // Its channels are to come.
     bench
         .run(&[&days[..], &["--json", "--channel-type", "taem", "--accept-empty"]].concat())

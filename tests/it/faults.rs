@@ -122,6 +122,45 @@ fn when_stream_fails_every_export_the_cells_are_all_exceptions_and_filled_later(
 }
 
 /// A year's history is as old as it is when it is first asked for; what failed then does not wait another year.
+/// An app whose lake lacks a channel that Stream failed when its days were exported again; the channel.
+fn lacking_a_channel(bench: &Bench) -> String {
+    bench.sync(RANGE[0], RANGE[1], &[]).assert_status(0, "committed");
+    let poisonous = bench.simulator.truth().messages[0].cid.clone();
+    let effect = Effect::FailTask { description: "export failed: internal".into() };
+    bench.simulator.add_fault(Fault::on("ExportChannels", effect).for_channel(&poisonous).times(0));
+    bench.sync(RANGE[0], RANGE[1], &["--replace"]).assert_status(69, "partial");
+    bench.simulator.clear_faults();
+    poisonous
+}
+
+#[test]
+fn what_vanished_while_a_channel_failed_is_known_once_it_is_filled_in() {
+    let bench = Bench::new(&two_days());
+    let poisonous = lacking_a_channel(&bench);
+    let truth = bench.simulator.truth();
+    let of_day = truth.messages_in(at("2026-01-05"), at("2026-01-06")).filter(|message| message.cid == poisonous);
+    // All of a day, so that nothing comes for it. Replies go with their parents.
+    bench.simulator.world(|world| of_day.for_each(|message| drop(world.hard_delete(&message.id))));
+    let summary = bench.sync(RANGE[0], RANGE[1], &["--on-vanish", "remove"]).assert_status(0, "committed");
+    assert!(summary["vanished"].as_u64().unwrap() > 0, "{summary}");
+    bench.assert_exact(RANGE[0], RANGE[1]);
+    assert_eq!(bench.run(&["verify", "--deep"]).code, 0);
+}
+
+#[test]
+fn a_damaged_day_does_not_hold_up_what_others_lack() {
+    let bench = Bench::new(&two_days());
+    let poisonous = lacking_a_channel(&bench);
+    let damaged = std::path::Path::new(&bench.lake).join("messages/event_date=2026-01-06");
+    let file = std::fs::read_dir(damaged).unwrap().next().unwrap().unwrap().path();
+    std::fs::write(file, "PAR1").unwrap();
+    bench.sync(RANGE[0], RANGE[1], &[]).assert_refused(65, &["event_date=2026-01-06"]);
+    let status: serde_json::Value = serde_json::from_str(&bench.run(&["status", "--json"]).stdout).unwrap();
+    let exceptions = status["exceptions"].as_array().unwrap();
+    assert_eq!((exceptions.len(), &exceptions[0]["since"]), (1, &json!("2026-01-06T00:00:00Z")), "{status}");
+    assert_eq!(exceptions[0]["failed"][0]["cid"], json!(poisonous));
+}
+
 #[test]
 fn what_failed_in_old_cells_is_asked_for_again_ever_more_rarely_and_by_a_backfill_at_once() {
     for command in [&["sync"][..], &["revisit"], &["backfill", "--since", RANGE[0], "--until", RANGE[1]]] {

@@ -184,10 +184,12 @@ class ChatlakeOperator(BaseOperator):
         and is told a second time rather than not at all.
         """
         began = context["dag_run"].run_after - CLOCKS_APART
-        untold, emptied = self._partitions(summary, env, ["--written-since", began.isoformat()])
+        since_then = ["--written-since", began.isoformat()]
+        untold, emptied = self._partitions(summary, env, since_then)
         if span := self._range(context):
             of_span, _ = self._partitions(summary, env, span)
             untold = {partition for partition in untold if DAY not in partition} | of_span
+            _, emptied = self._partitions(summary, env, [*span, *since_then])
         return sorted(untold.union(emptied, summary["partitions_changed"]))
 
     def _partitions(
