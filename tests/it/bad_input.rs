@@ -167,7 +167,7 @@ fn a_revisit_that_is_refused_waits_for_the_answers_that_are_on_their_way() {
     bench.set_time(at("2026-01-20T12:00:00Z"));
     bench.simulator.add_fault(Fault::on("Download", answer("<html>")));
     let slow = Effect::SlowBody { chunk_bytes: 8, delay_ms: 300 };
-    bench.simulator.add_fault(Fault { skip: 1, ..Fault::on("ExportChannels", slow) });
+    bench.simulator.add_fault(Fault::on("ExportChannels", slow));
     let exports = bench.exports();
     let revisit = |bench: &Bench| bench.run(&[&["revisit", "--json"], &channels[..]].concat());
     revisit(&bench).assert_refused(65, &["it is no export"]);
