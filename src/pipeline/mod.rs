@@ -37,7 +37,7 @@ use crate::cpu::Cpu;
 use crate::decode::{NumberedCells, Tally, hidden_schema, numbered};
 use crate::error::{Error, Kind, Result};
 use crate::export::Client;
-use crate::journal::{Begun, Journal, Record, SpanRecord, adoptable, refused_tasks, usable};
+use crate::journal::{self, Begun, Journal, Record, SpanRecord, adoptable, refused_tasks};
 use crate::lake::{DataFile, Key, Lake, Mode, Proposal, Source, State};
 use crate::plan::Span;
 use crate::progress::Progress;
@@ -140,7 +140,7 @@ impl Pipeline<'_> {
             replaces: span.replaces,
             options: self.settings.export,
         };
-        let usable = || usable(asking.begun, &record, span.fresh_since, span.only.as_ref());
+        let usable = || journal::usable(asking.begun, &record, span.fresh_since, span.only.as_ref());
         let adopted = adoptable(usable());
         // Those that newer ones supersede as well: without the newer ones they would be next.
         let used: Vec<String> = usable().map(|(task, _)| task.task_id.clone()).collect();

@@ -249,6 +249,21 @@ impl Reader {
         if theirs == found { Ok(()) } else { Err(format!("users have {theirs:?}, the lake {found:?}")) }
     }
 
+    /// Once all is covered and nothing is missing: every message that the app still has is there, whatever has become of it since.
+    pub(super) async fn check_complete(&self, range: Window, truth: &Truth) -> Result<(), String> {
+        let state = self.state();
+        if let Some(lacking) = state.covers_in(range).find(|covered| covered.cover.record.failed_channels() > 0) {
+            return Err(format!("{} lacks channels although nothing fails", lacking.cover.window));
+        }
+        let mut there: BTreeSet<String> = BTreeSet::new();
+        for live in state.files().filter(|live| live.file.dataset == "messages") {
+            there.extend(self.read(&live.file).await?.iter().filter(|row| !row.vanished).map(|row| row.id.clone()));
+        }
+        let lost =
+            truth.messages.iter().find(|message| range.contains(message.created_at) && !there.contains(&message.id));
+        lost.map_or(Ok(()), |lost| Err(format!("message {} of {} is missing", lost.id, lost.cid)))
+    }
+
     /// At the end: the lake is the app, and what the app has lost is marked. `filled`: channels may have failed and been filled in.
     pub(super) async fn check_end(
         &self,

@@ -228,11 +228,12 @@ impl Stage {
         let days = ["2026-01-05", "2026-01-06", "2026-01-07"];
         let first = usize::try_from(self.random.below(2)).unwrap();
         let last = first + 1 + usize::try_from(self.random.below(2 - first as u64)).unwrap();
-        let range = Some(Window::new(at(days[first]), at(days[last])).unwrap());
-        match self.random.below(10) {
+        let range = Window::new(at(days[first]), at(days[last])).unwrap();
+        match self.random.below(11) {
             0..4 => (Job::Sync, Settings { start: Some(at(days[0])), ..self.settings() }),
-            4..7 => (Job::Sync, Settings { range, ..self.settings() }),
-            7..9 => (Job::Sync, Settings { range, replace: true, ..self.settings() }),
+            4..7 => (Job::Sync, Settings { range: Some(range), ..self.settings() }),
+            7..9 => (Job::Sync, Settings { range: Some(range), replace: true, ..self.settings() }),
+            9 => (Job::Backfill(range), self.settings()),
             _ => (Job::Revisit, self.settings()),
         }
     }
@@ -377,6 +378,12 @@ impl Stage {
                 let lines = vec![Insertion { at_line: 0, line: BadLine::TruncatedTail { bytes: 30 } }];
                 let fails = Effect::FailTask { description: "internal".into() };
                 faults.push(Fault::on("ExportChannels", fails.clone()));
+                let cid = self.service.world(|world| {
+                    let cids: Vec<String> = world.channels().map(|channel| channel.cid()).collect();
+                    self.random.pick(&cids).clone()
+                });
+                let times = 1 + u32::try_from(self.random.below(6)).unwrap();
+                faults.push(Fault::on("ExportChannels", fails.clone()).for_channel(&cid).times(times));
                 faults.push(Fault::on("ExportUsers", fails));
                 faults.push(Fault::on("ExportChannels", Effect::BadLines { lines }));
             }
@@ -403,8 +410,9 @@ impl Stage {
         sleep(Duration::from_secs(30 * 3600)).await;
         let range = Window::new(at("2026-01-05"), at("2026-01-07")).unwrap();
         let users = self.some_users();
+        let first = if self.random.per_mille(500) { Job::Sync } else { Job::Backfill(range) };
         for (name, work) in [
-            ("heal", Work::Channels(Job::Sync)),
+            ("heal", Work::Channels(first)),
             ("heal again", Work::Channels(Job::Sync)),
             ("heal users", Work::Users(users.clone())),
         ] {
@@ -418,6 +426,9 @@ impl Stage {
             }
             if matches!(status, Some(Status::Failed | Status::Partial)) {
                 return Err(format!("it does not {name}: {status:?}"));
+            }
+            if name == "heal" {
+                self.reader.check_complete(range, &self.service.truth()).await?;
             }
         }
         self.reader.check_users(&users, &self.service.truth()).await?;
