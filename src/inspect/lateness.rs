@@ -106,7 +106,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::lake::entry::{Action, Entry, READER_VERSION};
+    use crate::lake::entry::Action;
     use crate::lake::{CellRecord, Cover, Revisit};
 
     fn day(number: i64) -> Window {
@@ -133,16 +133,7 @@ mod tests {
                 keep_files: false,
                 record,
             };
-            let entry = Entry {
-                reader_version: READER_VERSION,
-                number: state.next(),
-                commit_id: Uuid::from_u128(u128::from(state.next())),
-                settled: state.next() - 1,
-                single_writer: false,
-                actions: vec![Action::Cover(cover)],
-                columns: None,
-            };
-            state.apply(&entry).unwrap();
+            state.go_on_with(vec![Action::Cover(cover)]);
         }
         state
     }

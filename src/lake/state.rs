@@ -277,6 +277,22 @@ impl State {
         self.pending = None;
     }
 
+    /// Takes these actions as its next entry.
+    #[cfg(test)]
+    pub(crate) fn go_on_with(&mut self, actions: Vec<Action>) {
+        let number = self.next();
+        let entry = Entry {
+            reader_version: super::entry::READER_VERSION,
+            number,
+            commit_id: Uuid::from_u128(u128::from(number)),
+            settled: number - 1,
+            single_writer: false,
+            actions,
+            columns: None,
+        };
+        self.apply(&entry).expect("it breaks no rule");
+    }
+
     /// Takes the next entry in, or changes nothing.
     pub fn apply(&mut self, entry: &Entry) -> Result<(), Broken> {
         match self.step(entry)? {

@@ -127,7 +127,7 @@ impl<'a> Failing<'a> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::lake::entry::{Action, Entry, READER_VERSION};
+    use crate::lake::entry::Action;
     use crate::lake::{CellRecord, Exception, Lists};
     use crate::window::{Grid, parse_time};
 
@@ -159,16 +159,7 @@ mod tests {
                 keep_files: false,
                 record: CellRecord { lists: Lists { failed_channels, ..Lists::default() }, ..CellRecord::default() },
             };
-            let entry = Entry {
-                reader_version: READER_VERSION,
-                number: state.next(),
-                commit_id: Uuid::from_u128(u128::from(state.next())),
-                settled: state.next() - 1,
-                single_writer: false,
-                actions: vec![Action::Cover(cover)],
-                columns: None,
-            };
-            state.apply(&entry).unwrap();
+            state.go_on_with(vec![Action::Cover(cover)]);
         }
         state
     }

@@ -183,7 +183,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::lake::entry::{Action, Entry, READER_VERSION};
+    use crate::lake::entry::Action;
     use crate::lake::{CellRecord, Cover};
     use crate::window::parse_time;
 
@@ -216,16 +216,7 @@ mod tests {
                 record: CellRecord::default(),
             };
             let origin = origin.filter(|_| state.next() == 1).map(|origin| Action::Origin(at(origin)));
-            let entry = Entry {
-                reader_version: READER_VERSION,
-                number: state.next(),
-                commit_id: Uuid::from_u128(u128::from(state.next())),
-                settled: state.next() - 1,
-                single_writer: false,
-                actions: origin.into_iter().chain([Action::Cover(cover)]).collect(),
-                columns: None,
-            };
-            state.apply(&entry).unwrap();
+            state.go_on_with(origin.into_iter().chain([Action::Cover(cover)]).collect());
         }
         state
     }
