@@ -24,6 +24,8 @@ pub(crate) const MARGIN: SignedDuration = SignedDuration::from_millis(1);
 
 /// Requests without an answer before nothing more is asked for: each may be an export that is paid for and never found.
 pub(super) const MAX_UNANSWERED: usize = 3;
+/// How long the failure of an export that a dead run asked for is taken for Stream's word.
+const FAILURES_FRESH: SignedDuration = SignedDuration::from_hours(1);
 
 /// Channels found ahead of the exports: their names take some ten megabytes.
 const MAX_WAITING: usize = 100_000;
@@ -282,6 +284,8 @@ impl<'p> Exports<'p> {
             let ended = self.follow(&task, &superseded, asked).await;
             // Of several channels nobody knows which one failed it.
             let was_alone = task.cids.len() == 1;
+            let now = self.asking.client.stream_now().unwrap_or_else(crate::clock::now);
+            let is_fresh = now.duration_since(task.requested_at) < FAILURES_FRESH;
             let wanted = task.cids.into_iter().filter(|cid| !superseded.contains(cid));
             let mut requests = lock(&self.requests);
             match ended {
@@ -294,7 +298,10 @@ impl<'p> Exports<'p> {
                     counts.adopted.fetch_add(u64::from(is_adopted), Relaxed);
                     counts.failed.fetch_add(1, Relaxed);
                     requests.task_ids.push(task.task_id);
-                    if was_alone {
+                    // What failed some time ago tells nothing of now.
+                    if is_adopted && was_alone && !is_fresh {
+                        jobs.push(Job::Ask(wanted.collect()));
+                    } else if was_alone {
                         requests.failed.extend(wanted.map(|cid| (cid, why.clone())));
                     } else {
                         jobs.extend(halves(wanted.collect()).into_iter().map(Job::Ask));
@@ -357,7 +364,7 @@ impl<'p> Exports<'p> {
         let mut lost = lock(&self.unanswered);
         lost.extend(unanswered);
         match lost.pop() {
-            Some(error) if lost.len() >= MAX_UNANSWERED => Err(error),
+            Some(error) if lost.len() + 1 >= MAX_UNANSWERED => Err(error),
             Some(error) => {
                 lost.push(error);
                 Ok(tasks)

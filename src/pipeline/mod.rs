@@ -123,7 +123,8 @@ impl Pipeline<'_> {
         origin: Option<Timestamp>,
     ) -> Result<Exported> {
         let window = span.window();
-        let begun_at = asking.client.stream_now().unwrap_or_else(crate::clock::now);
+        // Stream tells when it took on an export in whole seconds, perhaps: none of this span may seem to be older than that.
+        let begun_at = whole_second(asking.client.stream_now().unwrap_or_else(crate::clock::now));
         let before = self.before(state, span).await?;
         let known = match &span.only {
             Some(channels) => channels.clone(),
@@ -304,6 +305,10 @@ impl Pipeline<'_> {
             }
         }
     }
+}
+
+fn whole_second(at: Timestamp) -> Timestamp {
+    Timestamp::from_second(at.as_second()).unwrap_or(at)
 }
 
 /// The channels whose old rows stay as they are: those that could not be exported, or were not asked for.

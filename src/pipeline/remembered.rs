@@ -115,7 +115,8 @@ fn files(state: &State, days: i64) -> Vec<&DataFile> {
 
 /// What exports of the same days have found to be unknown to Stream.
 async fn missing(lake: &Lake, state: &State, days: i64) -> Result<HashMap<String, Timestamp>> {
-    let Some(last) = state.covers().map(|covered| covered.cover.exported_at).max() else { return Ok(HashMap::new()) };
+    // Whoever fills a cell copies what was missing before, and has not looked again.
+    let Some(last) = state.covers().map(|covered| covered.cover.complete_at()).max() else { return Ok(HashMap::new()) };
     let first = utc_date(last).checked_sub(days.days()).unwrap_or(Date::MIN);
     let mut latest: BTreeMap<String, Timestamp> = BTreeMap::new();
     let mut found: HashMap<String, Timestamp> = HashMap::new();
@@ -125,13 +126,17 @@ async fn missing(lake: &Lake, state: &State, days: i64) -> Result<HashMap<String
             *known = (*known).max(at);
         }
     };
-    for cover in state.covers().map(|covered| &covered.cover).filter(|cover| utc_date(cover.exported_at) >= first) {
+    for cover in state.covers().map(|covered| &covered.cover) {
+        let looked_at = cover.complete_at();
+        if utc_date(looked_at) < first {
+            continue;
+        }
         match &cover.record.lists_aside {
-            None => note(&cover.record.lists.missing_channels, cover.exported_at),
+            None => note(&cover.record.lists.missing_channels, looked_at),
             // Cells of a span share their lists.
             Some(aside) if aside.missing_channels > 0 => {
-                let at = latest.entry(aside.xxh3.clone()).or_insert(cover.exported_at);
-                *at = (*at).max(cover.exported_at);
+                let at = latest.entry(aside.xxh3.clone()).or_insert(looked_at);
+                *at = (*at).max(looked_at);
             }
             Some(_) => {}
         }

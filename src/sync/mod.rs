@@ -280,6 +280,7 @@ impl<'a> Run<'a> {
             None => self.begin(state, None).await?,
         };
         let rules = &self.settings.rules;
+        let mut refused: Vec<Window> = Vec::new();
         for span in rules.revisits(state, now) {
             self.lake.refresh(state).await?;
             let is_due = |old: &Covered| old.cover.complete_at() < span.fresh_since;
@@ -288,11 +289,16 @@ impl<'a> Run<'a> {
             }
             match self.span(state, &span, None).await {
                 // One damaged day holds up no other.
-                Err(error) if error.kind() == Kind::Data => self.give_up(error),
+                Err(error) if error.kind() == Kind::Data => {
+                    refused.push(span.window());
+                    self.give_up(error);
+                }
                 result => result?,
             }
         }
-        let cells = rules.exceptions(state, None, Some(now)).cloned().collect();
+        // A day whose exports are looked at again would be asked for anew if it was newer than they are.
+        let is_left = |covered: &&Covered| !refused.iter().any(|day| day.covers(&covered.cover.window));
+        let cells = rules.exceptions(state, None, Some(now)).filter(is_left).cloned().collect();
         self.fill(state, cells).await?;
         self.forget(state).await
     }
@@ -388,7 +394,13 @@ impl<'a> Run<'a> {
     }
 
     /// Deletes what journals say of spans that are brought in. A run that is still at work has more in its own.
-    async fn forget(&self, state: &State) -> Result<()> {
+    async fn forget(&mut self, state: &State) -> Result<()> {
+        // Another run, of another grid, has covered a part of a cell: what was asked for it serves for the rest.
+        let is_lost = |cell: &CellSummary| {
+            let window = Window { since: cell.since, until: cell.until };
+            cell.status == CellStatus::Superseded && !state.uncovered(window).is_empty()
+        };
+        self.has_unfinished_span |= self.summary.cells.iter().any(is_lost);
         let over =
             self.begun.iter().chain(&self.given_up).filter(|begun| begun.is_over(state)).cloned().collect::<Vec<_>>();
         journal::forget(self.lake, &over).await

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use simulator::switches::{ChannelLines, Switches};
-use simulator::{Channel, Message, Reaction, TruthOptions, World};
+use simulator::{Channel, Effect, Fault, Message, Reaction, TruthOptions, World};
 
 use crate::bench::{Bench, Place, Ran, at, hours};
 
@@ -193,6 +193,34 @@ fn a_channel_that_was_created_again_is_exported_as_what_it_is_now() {
     sync(&mut bench, "2026-01-08", &[DELETED]).assert_status(0, "committed");
     assert_eq!(asked(&bench), set(&[GONE, "team:loud"]));
     assert_eq!(deletions(&bench), [false, false, true]);
+}
+
+/// Another channel of the day is filled in later, and the record of the day is made anew.
+#[test]
+fn a_channel_that_was_missing_before_its_second_life_is_not_taken_for_gone_after_a_fill() {
+    let mut bench = bench_with(Switches::default());
+    sync(&mut bench, "2026-01-06", &[DELETED]).assert_status(0, "committed");
+    bench.simulator.world(|world| world.delete_channel(GONE, at("2026-01-06T01:30:00Z"), true).unwrap());
+    let fails = Effect::FailTask { description: "export failed".into() };
+    bench.simulator.add_fault(Fault::on("ExportChannels", fails).for_channel("team:quiet").times(0));
+    bench.set_time(at("2026-01-06T02:00:00Z"));
+    let replace = ["sync", "--json", "--replace", "--since", "2026-01-05", "--until", "2026-01-06", DELETED];
+    let summary = bench.run(&replace).assert_status(69, "partial");
+    assert_eq!(summary["missing_channels"], serde_json::json!([GONE]), "{summary}");
+    bench.simulator.clear_faults();
+    bench.simulator.world(|world| {
+        world.add_channel(Channel::new("team", "gone", at("2026-01-06T13:00:00Z"))).unwrap();
+        say(world, GONE, "new-6", "2026-01-06T15:00:00Z");
+    });
+    sync(&mut bench, "2026-01-07", &[DELETED]).assert_status(0, "committed");
+    assert!(asked(&bench).is_superset(&set(&[GONE, "team:quiet"])), "{:?}", asked(&bench));
+    bench.simulator.world(|world| {
+        say(world, GONE, "last-7", "2026-01-07T10:00:00Z");
+        world.delete_channel(GONE, at("2026-01-07T12:00:00Z"), false).unwrap();
+    });
+    sync(&mut bench, "2026-01-08", &[DELETED]).assert_status(0, "committed");
+    assert!(asked(&bench).contains(GONE));
+    assert!(bench.read().live_messages().iter().any(|message| message.id == "last-7"));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use simulator::switches::{Compression, FailureStatus, RangeSupport, Switches};
-use simulator::{Effect, Fault, World};
+use simulator::{Clock, Effect, Fault, World};
 
 use crate::bench::{Bench, Place, at, seed, two_days};
 
@@ -145,6 +145,47 @@ fn what_vanished_while_a_channel_failed_is_known_once_it_is_filled_in() {
     assert!(summary["vanished"].as_u64().unwrap() > 0, "{summary}");
     bench.assert_exact(RANGE[0], RANGE[1]);
     assert_eq!(bench.run(&["verify", "--deep"]).code, 0);
+}
+
+#[test]
+#[cfg(debug_assertions)]
+fn what_failed_for_a_run_that_died_long_ago_is_asked_for_anew() {
+    let mut bench = Bench::new(&two_days());
+    bench.set_time(at("2026-11-20T12:00:00Z"));
+    let poisonous = bench.simulator.truth().messages[0].cid.clone();
+    let effect = Effect::FailTask { description: "export failed: internal".into() };
+    bench.simulator.add_fault(Fault::on("ExportChannels", effect).for_channel(&poisonous).times(0));
+    bench.sync(RANGE[0], RANGE[1], &[]).assert_status(69, "partial");
+    bench.set_time(at("2026-11-21T12:00:00Z"));
+    bench.set(chatlake::crash::VARIABLE, "put-task:after#1");
+    assert_eq!(bench.sync(RANGE[0], RANGE[1], &[]).code, -1);
+    bench.set(chatlake::crash::VARIABLE, "");
+    bench.simulator.clear_faults();
+    bench.set_time(at("2026-11-25T12:00:00Z"));
+    bench.sync(RANGE[0], RANGE[1], &[]).assert_status(0, "committed");
+    bench.assert_exact(RANGE[0], RANGE[1]);
+}
+
+#[test]
+#[cfg(debug_assertions)]
+fn a_replacement_that_died_after_its_commit_does_not_serve_the_next() {
+    let mut bench = Bench::new(&two_days());
+    // Whole seconds, as Stream may tell them.
+    let stand_still = |bench: &mut Bench, time: &str| {
+        bench.set_time(at(time));
+        bench.simulator.set_clock(Clock::Fixed { at: at(time) });
+    };
+    stand_still(&mut bench, "2026-11-20T12:00:00Z");
+    bench.sync(RANGE[0], RANGE[1], &[]).assert_status(0, "committed");
+    stand_still(&mut bench, "2026-11-20T13:00:00Z");
+    bench.set(chatlake::crash::VARIABLE, "put-entry:after#1");
+    assert_eq!(bench.sync(RANGE[0], RANGE[1], &["--replace"]).code, -1);
+    bench.set(chatlake::crash::VARIABLE, "");
+    let id = bench.simulator.truth().messages[0].id.clone();
+    bench.simulator.world(|world| world.edit(&id, "changed", at("2026-11-20T13:00:00Z"))).unwrap();
+    stand_still(&mut bench, "2026-11-20T14:00:00Z");
+    bench.sync(RANGE[0], RANGE[1], &["--replace"]).assert_status(0, "committed");
+    bench.assert_exact(RANGE[0], RANGE[1]);
 }
 
 #[test]
