@@ -6,6 +6,8 @@ use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use super::{Rules, Span, after};
+use crate::export::ExportTask;
+use crate::journal::Begun;
 use crate::lake::{Cover, Covered, State};
 use crate::window::Window;
 
@@ -49,6 +51,15 @@ impl Fill {
         self.cells.extend(next.cells);
         self.bytes += next.bytes;
         Ok(())
+    }
+
+    /// Whether another run has begun to ask for just this. Joined with more it would be asked for once more.
+    pub fn is_begun(&self, begun: &[Begun]) -> bool {
+        let is_of = |task: &ExportTask| task.cids.iter().all(|cid| self.channels.contains(cid));
+        begun.iter().any(|Begun { span, tasks, .. }| {
+            let is_same = span.cells.iter().eq(self.cells.iter().map(|(cell, ..)| cell));
+            span.replaces && is_same && !tasks.is_empty() && tasks.iter().all(is_of)
+        })
     }
 
     /// The cells one by one.

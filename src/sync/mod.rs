@@ -346,8 +346,8 @@ impl<'a> Run<'a> {
             let channels = failed.into_iter().map(|exception| exception.cid).collect();
             let next = Fill::of(state, &covered, channels);
             let joined = match &mut open {
-                Some(fill) => fill.join(next, self.settings.rules.longest_span),
-                None => Err(next),
+                Some(fill) if !fill.is_begun(&self.begun) => fill.join(next, self.settings.rules.longest_span),
+                _ => Err(next),
             };
             if let Err(next) = joined
                 && let Some(fill) = open.replace(next)

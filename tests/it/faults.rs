@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use simulator::switches::{Compression, FailureStatus, RangeSupport, Switches};
-use simulator::{Clock, Effect, Fault, World};
+use simulator::{Clock, Effect, Fault, Size, World};
 
 use crate::bench::{Bench, Place, at, seed, two_days};
 
@@ -145,6 +145,31 @@ fn what_vanished_while_a_channel_failed_is_known_once_it_is_filled_in() {
     assert!(summary["vanished"].as_u64().unwrap() > 0, "{summary}");
     bench.assert_exact(RANGE[0], RANGE[1]);
     assert_eq!(bench.run(&["verify", "--deep"]).code, 0);
+}
+
+#[test]
+#[cfg(debug_assertions)]
+fn a_fill_that_died_is_gone_on_with_although_further_cells_lack_the_channel_by_now() {
+    let mut bench = Bench::new(&Size { days: 3, ..two_days() });
+    let poisonous = bench.simulator.truth().messages[0].cid.clone();
+    let effect = Effect::FailTask { description: "export failed: internal".into() };
+    let fault = Fault::on("ExportChannels", effect).for_channel(&poisonous).times(0);
+    bench.simulator.add_fault(fault.clone());
+    bench.set_time(at("2026-11-20T12:00:00Z"));
+    bench.sync(RANGE[0], RANGE[1], &[]).assert_status(69, "partial");
+    bench.simulator.clear_faults();
+    bench.set_time(at("2026-11-20T12:10:00Z"));
+    bench.set(chatlake::crash::VARIABLE, "put-task:after#1");
+    assert_eq!(bench.sync(RANGE[0], RANGE[1], &[]).code, -1);
+    bench.set(chatlake::crash::VARIABLE, "");
+    bench.simulator.add_fault(fault);
+    bench.sync(RANGE[1], "2026-01-08", &[]).assert_status(69, "partial");
+    bench.simulator.clear_faults();
+    bench.set_time(at("2026-11-20T12:20:00Z"));
+    let exports = bench.exports();
+    let summary = bench.sync(RANGE[0], "2026-01-08", &[]).assert_status(0, "committed");
+    assert_eq!((bench.exports() - exports, &summary["export_tasks"]["adopted"]), (1, &json!(1)), "{summary}");
+    bench.assert_exact(RANGE[0], "2026-01-08");
 }
 
 #[test]
