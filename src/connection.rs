@@ -8,6 +8,7 @@ const PROXIES: [&str; 6] = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_pr
 
 /// Where authorities' certificates are, if not where the system has them.
 const CERTIFICATES: &str = "SSL_CERT_FILE";
+const BEGINS: &[u8] = b"-----BEGIN CERTIFICATE-----";
 
 /// What to do if nobody answers. `also` is what names the server, such as `STREAM_BASE_URL`.
 pub(crate) fn unreachable_hint(also: &str) -> String {
@@ -35,8 +36,6 @@ fn untrusted_hint_with(certificates: Option<&Path>) -> String {
     };
     format!("its certificate is not trusted, and {} of {CERTIFICATES} {why}", path.display())
 }
-
-const BEGINS: &[u8] = b"-----BEGIN CERTIFICATE-----";
 
 /// Whether a connection failed for the other side's certificate.
 pub(crate) fn is_untrusted(error: &(dyn StdError + 'static)) -> bool {

@@ -1,7 +1,7 @@
 use super::*;
 use crate::export::ExportOptions;
 use crate::journal::SpanRecord;
-use crate::lake::entry::{Entry, READER_VERSION, Removed};
+use crate::lake::entry::Removed;
 use crate::lake::{CellRecord, Cover, DataFile};
 use crate::window::{Window, parse_time};
 
@@ -43,25 +43,11 @@ fn cover(exported_at: &str) -> Action {
     })
 }
 
-fn apply(state: &mut State, actions: Vec<Action>) {
-    let number = state.next();
-    let entry = Entry {
-        reader_version: READER_VERSION,
-        number,
-        commit_id: Uuid::from_u128(u128::from(number)),
-        settled: number - 1,
-        single_writer: false,
-        actions,
-        columns: None,
-    };
-    state.apply(&entry).unwrap();
-}
-
 /// The first commit of a day, and its replacement, which is not known to be settled.
 fn state() -> State {
     let mut state = State::default();
-    apply(&mut state, vec![cover("2026-01-02"), Action::Add(file(1, 1))]);
-    apply(&mut state, vec![cover("2026-01-09"), Action::Remove(Removed { id: id(1) }), Action::Add(file(2, 2))]);
+    state.go_on_with(vec![cover("2026-01-02"), Action::Add(file(1, 1))]);
+    state.go_on_with(vec![cover("2026-01-09"), Action::Remove(Removed { id: id(1) }), Action::Add(file(2, 2))]);
     state
 }
 

@@ -134,7 +134,7 @@ impl Stream<'_> {
     /// What the selection names and the app has not, and what to do about it.
     async fn missed(&self, client: &Client) -> Result<Option<(String, &'static str)>> {
         let Some(selection) = self.selection else { return Ok(None) };
-        let Selection { cids, channel_types, filter } = selection;
+        let cids = &selection.cids;
         if !cids.is_empty() {
             let looked_up = &cids[..cids.len().min(MOST_LOOKED_UP)];
             let missing = looked_up.len().saturating_sub(client.listed(looked_up).await?.len());
@@ -143,8 +143,7 @@ impl Stream<'_> {
                 (missing > 0).then_some((what, "check --channel and --channels-file: they are misspelt, or deleted"))
             );
         }
-        let chooses = !channel_types.is_empty() || filter.is_some();
-        if chooses && client.oldest_channel(selection).await?.is_none() {
+        if selection.is_query() && client.oldest_channel(selection).await?.is_none() {
             return Ok(Some((
                 "the app has no channel of this selection".to_owned(),
                 "check --channel-type and --filter",

@@ -80,6 +80,11 @@ impl Selection {
         walk.filter(created_at, None)
     }
 
+    /// Whether types or a filter choose, so that a misspelt one chooses nothing.
+    pub fn is_query(&self) -> bool {
+        self.cids.is_empty() && (!self.channel_types.is_empty() || self.filter.is_some())
+    }
+
     /// Whether its named channels are so many that those without messages are to be found before anything is exported.
     pub fn is_looked_up(&self) -> bool {
         self.cids.len() > FEW_CHANNELS

@@ -101,11 +101,10 @@ pub async fn files(lake: &Lake, filter: &Filter) -> Result<Files> {
 
 /// Days that have lost their last row by a commit since then, which no file tells: `messages/event_date=2026-01-31`. Pure.
 fn emptied(state: &State, filter: &Filter, since: Timestamp) -> Vec<String> {
-    let is_asked = |window: Window| filter.is_in_time(window);
     let is_of = |dataset: &str| filter.dataset.as_ref().is_none_or(|only| only == dataset);
     let lost = state.covers().filter(|Covered { cover, commit_id, .. }| {
         let is_late = made_at(*commit_id).is_none_or(|at| at >= since);
-        is_late && cover.record.vanished > 0 && is_asked(cover.window)
+        is_late && cover.record.vanished > 0 && filter.is_in_time(cover.window)
     });
     let emptied = lost.flat_map(|Covered { cover, .. }| {
         let day = Window::day_of(cover.window.since);

@@ -24,9 +24,17 @@ const MOST_FILLED_CHANNELS: usize = 20_000;
 pub struct Fill {
     /// The channels.
     channels: BTreeSet<String>,
-    /// The cells, each with the commit that it is from and when it was exported.
-    cells: Vec<(Window, Uuid, Timestamp)>,
-    /// Size of their files.
+    /// The cells, without gaps.
+    cells: Vec<Lacking>,
+}
+
+/// A cell as it was looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Lacking {
+    window: Window,
+    commit_id: Uuid,
+    exported_at: Timestamp,
+    /// Size of its files.
     bytes: u64,
 }
 
@@ -34,22 +42,22 @@ impl Fill {
     /// Of one cell.
     pub fn of(state: &State, Covered { cover, commit_id, .. }: &Covered, channels: BTreeSet<String>) -> Self {
         let bytes = state.files_of(cover.window).map(|live| live.file.bytes).sum();
-        Self { channels, cells: vec![(cover.window, *commit_id, cover.exported_at)], bytes }
+        let Cover { window, exported_at, .. } = *cover;
+        Self { channels, cells: vec![Lacking { window, commit_id: *commit_id, exported_at, bytes }] }
     }
 
     /// Takes up a cell that follows, if the two go together in a span that is no longer than this.
     pub fn join(&mut self, next: Self, longest_span: SignedDuration) -> Result<(), Self> {
-        let (since, until, after) = (self.cells[0].0.since, self.window().until, next.window());
+        let (window, after) = (self.window(), next.window());
         let fits = self.channels == next.channels
-            && until == after.since
-            && after.until.duration_since(since) <= longest_span
-            && self.bytes + next.bytes <= MOST_FILLED_BYTES
+            && window.until == after.since
+            && after.until.duration_since(window.since) <= longest_span
+            && self.bytes() + next.bytes() <= MOST_FILLED_BYTES
             && (self.cells.len() + next.cells.len()) * self.channels.len() <= MOST_FILLED_CHANNELS;
         if !fits {
             return Err(next);
         }
         self.cells.extend(next.cells);
-        self.bytes += next.bytes;
         Ok(())
     }
 
@@ -57,33 +65,37 @@ impl Fill {
     pub fn is_begun(&self, begun: &[Begun]) -> bool {
         let is_of = |task: &ExportTask| task.cids.iter().all(|cid| self.channels.contains(cid));
         begun.iter().any(|Begun { span, tasks, .. }| {
-            let is_same = span.cells.iter().eq(self.cells.iter().map(|(cell, ..)| cell));
+            let is_same = span.cells.iter().eq(self.cells.iter().map(|cell| &cell.window));
             span.replaces && is_same && !tasks.is_empty() && tasks.iter().all(is_of)
         })
     }
 
     /// The cells one by one.
     pub fn apart(self) -> impl ExactSizeIterator<Item = Self> {
-        let Self { channels, cells, bytes } = self;
-        cells.into_iter().map(move |cell| Self { channels: channels.clone(), cells: vec![cell], bytes })
+        let Self { channels, cells } = self;
+        cells.into_iter().map(move |cell| Self { channels: channels.clone(), cells: vec![cell] })
     }
 
     /// Whether the cells are what they were when they were looked at.
     pub fn stands(&self, state: &State) -> bool {
-        self.cells.iter().all(|(cell, id, _)| state.covers_in(*cell).any(|now| now.commit_id == *id))
+        self.cells.iter().all(|cell| state.covers_in(cell.window).any(|now| now.commit_id == cell.commit_id))
     }
 
     /// What is to be asked for.
     pub fn span(&self) -> Span {
-        let exported_at = self.cells.iter().map(|(.., exported_at)| *exported_at).max();
-        let cells = self.cells.iter().map(|(cell, ..)| *cell).collect();
+        let exported_at = self.cells.iter().map(|cell| cell.exported_at).max();
+        let cells = self.cells.iter().map(|cell| cell.window).collect();
         let fresh_since = exported_at.map_or(Timestamp::MIN, after);
         Span { only: Some(self.channels.clone()), ..Span::replace(cells, fresh_since) }
     }
 
     fn window(&self) -> Window {
-        let (first, last) = (self.cells[0].0, self.cells[self.cells.len() - 1].0);
+        let (first, last) = (self.cells[0].window, self.cells[self.cells.len() - 1].window);
         Window { since: first.since, until: last.until }
+    }
+
+    fn bytes(&self) -> u64 {
+        self.cells.iter().map(|cell| cell.bytes).sum()
     }
 }
 

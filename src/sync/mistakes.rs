@@ -33,9 +33,8 @@ impl Run<'_> {
         }
         let Settings { selection, accept_empty, .. } = self.settings;
         // Channels by name may be deleted ones, which Stream does not list.
-        let may_be_misspelt = selection.cids.is_empty() && *selection != Selection::default();
         if state.next() == 1
-            && may_be_misspelt
+            && selection.is_query()
             && !accept_empty
             && self.client.oldest_channel(selection).await?.is_none()
         {

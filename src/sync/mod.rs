@@ -185,6 +185,12 @@ impl<'a> Run<'a> {
             (Job::Revisit, _) => self.revisits(&mut state, None).await?,
         }
         self.summary.frontier = state.frontier();
+        // Another run, of another grid, has covered a part of a cell: what was asked for it serves for the rest.
+        let is_lost = |cell: &CellSummary| {
+            let window = Window { since: cell.since, until: cell.until };
+            cell.status == CellStatus::Superseded && !state.uncovered(window).is_empty()
+        };
+        self.has_unfinished_span |= self.summary.cells.iter().any(is_lost);
         Ok(())
     }
 
@@ -365,13 +371,13 @@ impl<'a> Run<'a> {
     async fn ask_again(&mut self, state: &mut State, fill: Fill) -> Result<()> {
         self.lake.refresh(state).await?;
         let before = self.counts.touched();
-        let failed = match fill.stands(state) {
-            true => match self.span(state, &fill.span(), None).await {
-                Err(error) if error.kind() == Kind::Data => Some(error),
+        let mut failed = None;
+        if fill.stands(state) {
+            match self.span(state, &fill.span(), None).await {
+                Err(error) if error.kind() == Kind::Data => failed = Some(error),
                 result => return result,
-            },
-            false => None,
-        };
+            }
+        }
         // What was refused for its exports would be so for each cell.
         let has_touched = self.counts.touched() > before;
         let parts = fill.apart();
@@ -394,13 +400,7 @@ impl<'a> Run<'a> {
     }
 
     /// Deletes what journals say of spans that are brought in. A run that is still at work has more in its own.
-    async fn forget(&mut self, state: &State) -> Result<()> {
-        // Another run, of another grid, has covered a part of a cell: what was asked for it serves for the rest.
-        let is_lost = |cell: &CellSummary| {
-            let window = Window { since: cell.since, until: cell.until };
-            cell.status == CellStatus::Superseded && !state.uncovered(window).is_empty()
-        };
-        self.has_unfinished_span |= self.summary.cells.iter().any(is_lost);
+    async fn forget(&self, state: &State) -> Result<()> {
         let over =
             self.begun.iter().chain(&self.given_up).filter(|begun| begun.is_over(state)).cloned().collect::<Vec<_>>();
         journal::forget(self.lake, &over).await

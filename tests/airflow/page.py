@@ -25,6 +25,12 @@ HOURS = 3
 # The first attempts of all may end with a time-out of Airflow's API, and the second comes four minutes later at most.
 WAIT_SECONDS = 900
 
+# The hours of runs that went well, as chatlake writes times.
+BROUGHT = """
+    SELECT strftime('%Y-%m-%dT%H:%M:%SZ', data_interval_start), strftime('%Y-%m-%dT%H:%M:%SZ', data_interval_end)
+    FROM dag_run WHERE dag_id = 'chatlake_hourly' AND state = 'success'
+"""
+
 PRELUDE = """
 set -euo pipefail
 # It runs for as long as nobody stops it.
@@ -132,7 +138,10 @@ def main():
             lake = {**env, "CHATLAKE_LAKE": place}
             status = json.loads(subprocess.run(["chatlake", "status", "--json"], env=lake, check=True, capture_output=True, text=True).stdout)
             # The hour by hand, and the schedule's. These begin anywhere: the first may be one that waits for its second attempt.
-            assert status["cells"] > HOURS, status
+            brought = Database(folder / "airflow-home").rows(BROUGHT)
+            assert len(brought) > HOURS, brought
+            for since, until in brought:
+                assert any(cover["since"] <= since and until <= cover["until"] for cover in status["coverage"]), (since, until, status)
             print(f"ok     the page is followed, {HOURS} scheduled hours and more are in {place.split(':')[0]}://, hours that were cleared at work among them")
 
 
